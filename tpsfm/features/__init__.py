@@ -1,0 +1,32 @@
+"""Local features: the extractor contract, and the registry that the `tpsfm.extractors` entry points fill."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from tpsfm.errors import TpsfmError
+from tpsfm.features.base import Extractor, Features
+
+__all__ = ["Extractor", "Features", "extractor_names", "load_extractor"]
+
+
+def extractor_names() -> list[str]:
+    """The registered extractors' names, sorted."""
+    return sorted({point.name for point in entry_points(group="tpsfm.extractors")})
+
+
+def load_extractor(name: str = "tpr", **options) -> Extractor:
+    """Make the extractor registered as `name`.
+
+    Args:
+        name: one of `extractor_names()`; a package adds its own with an entry point in the group
+            `tpsfm.extractors` that names a subclass of `Extractor`.
+        **options: passed to it; `max_keypoints`, `max_size` (longer side in pixels) and `device` are known to all.
+
+    Raises:
+        TpsfmError: no extractor has that name.
+    """
+    for point in entry_points(group="tpsfm.extractors"):
+        if point.name == name:
+            return point.load()(**options)
+    raise TpsfmError(f"no features named '{name}'; there are: {', '.join(extractor_names())}")

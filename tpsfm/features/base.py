@@ -1,0 +1,64 @@
+"""The contract of local features: what an extractor takes and gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Features:
+    """Local features of one image.
+
+    Attributes:
+        keypoints: float32 [N, 2], xy in pixels of the image as decoded; the centre of the top-left pixel
+            is (0, 0).
+        scores: float32 [N], detection scores, higher is better, in descending order.
+        descriptors: float32 [N, D], unit L2 norm.
+        image_size: (width, height) in pixels.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    descriptors: np.ndarray
+    image_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def select(self, index: np.ndarray) -> Features:
+        """The features at `index` (a boolean mask [N] or integers)."""
+        return Features(self.keypoints[index], self.scores[index], self.descriptors[index], self.image_size)
+
+
+class Extractor(ABC):
+    """Detects and describes keypoints; one instance serves many images.
+
+    Attributes:
+        name: the name in the registry.
+        dim: descriptor dimension D.
+        vocabulary: float32 [K, D] cluster centres of its descriptors for VLAD, or None where none is shipped.
+    """
+
+    name: str
+    dim: int
+    vocabulary: np.ndarray | None = None
+
+    @abstractmethod
+    def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
+        """Features of one image.
+
+        Args:
+            image: uint8 [H, W, 3] RGB or [H, W] grey.
+            mask: bool [H, W], False where no keypoint may lie; None allows all.
+
+        Returns:
+            At most `max_keypoints` features, in pixels of `image`; none at all is a valid answer.
+        """
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str | int | float | None]:
+        """All that its output depends on (name, weights digest, options), JSON-serializable."""
