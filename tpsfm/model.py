@@ -1,0 +1,193 @@
+"""A 3D map as plain arrays, read from COLMAP's binary files without COLMAP."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tpsfm.errors import TpsfmError
+
+# COLMAP's camera models by id: the name, how many focal lengths, how many parameters in all.
+CAMERA_MODELS: dict[int, tuple[str, int, int]] = {
+    0: ("SIMPLE_PINHOLE", 1, 3),
+    1: ("PINHOLE", 2, 4),
+    2: ("SIMPLE_RADIAL", 1, 4),
+    3: ("RADIAL", 1, 5),
+    4: ("OPENCV", 2, 8),
+    5: ("OPENCV_FISHEYE", 2, 8),
+    6: ("FULL_OPENCV", 2, 12),
+    7: ("FOV", 2, 5),
+    8: ("SIMPLE_RADIAL_FISHEYE", 1, 4),
+    9: ("RADIAL_FISHEYE", 1, 5),
+    10: ("THIN_PRISM_FISHEYE", 2, 12),
+    11: ("RAD_TAN_THIN_PRISM_FISHEYE", 2, 16),
+    12: ("SIMPLE_DIVISION", 1, 4),
+    13: ("DIVISION", 2, 5),
+    14: ("SIMPLE_FISHEYE", 1, 3),
+    15: ("FISHEYE", 2, 4),
+    16: ("EUCM", 2, 6),
+}
+_FOCALS = {name: focals for name, focals, _ in CAMERA_MODELS.values()}
+
+_KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<i8")])  # point is -1 where there is none
+_POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("length", "<u8")])
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics.
+
+    Attributes:
+        model: COLMAP's name of the camera model, e.g. "SIMPLE_RADIAL".
+        width, height: the image's size in pixels.
+        params: COLMAP's parameters of that model, focal length(s) first, then the principal point, in pixels
+            with COLMAP's origin: the centre of the top-left pixel is (0.5, 0.5).
+    """
+
+    model: str
+    width: int
+    height: int
+    params: list[float]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """float64 [3, 3] pinhole part K, in tpsfm's pixels (the centre of the top-left pixel is (0, 0))."""
+        focals = _FOCALS[self.model]
+        fx, fy = self.params[0], self.params[focals - 1]
+        cx, cy = self.params[focals : focals + 2]
+        return np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where one registered image stands: x_camera = rotation @ x_world + translation.
+
+    Attributes:
+        camera_id: key in `Model.cameras`.
+        rotation: float64 [3, 3], world to camera.
+        translation: float64 [3], in the map's unit of length.
+        observations: how many map points the image sees.
+    """
+
+    camera_id: int
+    rotation: np.ndarray
+    translation: np.ndarray
+    observations: int = 0
+
+    @property
+    def center(self) -> np.ndarray:
+        """float64 [3], the projection centre in the world."""
+        return -self.rotation.T @ self.translation
+
+
+@dataclass(frozen=True)
+class Model:
+    """A map: cameras, the registered images, points.
+
+    Attributes:
+        cameras: intrinsics by camera id.
+        images: poses by image name, sorted by name.
+        points: float64 [P, 3], xyz in the world.
+        colors: uint8 [P, 3], RGB.
+        errors: float32 [P], mean reprojection error of each point in pixels.
+        track_lengths: int32 [P], how many images see each point.
+    """
+
+    cameras: dict[int, Camera]
+    images: dict[str, Pose]
+    points: np.ndarray
+    colors: np.ndarray
+    errors: np.ndarray
+    track_lengths: np.ndarray
+
+
+def read_model(folder: str | Path) -> Model:
+    """The map in `folder` (COLMAP's cameras.bin, images.bin, points3D.bin).
+
+    Raises:
+        TpsfmError: a file is missing or damaged, or a camera model is unknown.
+    """
+    folder = Path(folder)
+    cameras = _read(folder / "cameras.bin", _parse_cameras)
+    images = _read(folder / "images.bin", _parse_images)
+    points = _read(folder / "points3D.bin", _parse_points)
+    return Model(
+        cameras=cameras,
+        images=dict(sorted(images.items())),
+        points=points["xyz"].astype(np.float64),
+        colors=points["rgb"].copy(),
+        errors=points["error"].astype(np.float32),
+        track_lengths=points["length"].astype(np.int32),
+    )
+
+
+def _read(path: Path, parse):
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise TpsfmError(f"no map in '{path.parent}': {path.name} is missing; run `tpsfm map`") from None
+    except OSError as error:
+        raise TpsfmError(f"can't read '{path}': {error.strerror}") from None
+    try:
+        return parse(data)
+    except (struct.error, IndexError, KeyError, ValueError):
+        raise TpsfmError(f"'{path}' is damaged or of an unknown version; run `tpsfm map` again") from None
+
+
+def _parse_cameras(data: bytes) -> dict[int, Camera]:
+    (count,) = struct.unpack_from("<Q", data)
+    cameras, at = {}, 8
+    for _ in range(count):
+        camera_id, model_id, width, height = struct.unpack_from("<IiQQ", data, at)
+        model, _, size = CAMERA_MODELS[model_id]
+        cameras[camera_id] = Camera(
+            model, width, height, list(struct.unpack_from(f"<{size}d", data, at + 24))
+        )
+        at += 24 + 8 * size
+    return cameras
+
+
+def _parse_images(data: bytes) -> dict[str, Pose]:
+    (count,) = struct.unpack_from("<Q", data)
+    images, at = {}, 8
+    for _ in range(count):
+        _, *pose, camera_id = struct.unpack_from("<I7dI", data, at)
+        end = data.index(b"\0", at + 64)
+        name = data[at + 64 : end].decode()
+        (keypoints,) = struct.unpack_from("<Q", data, end + 1)
+        at = end + 9 + 24 * keypoints
+        seen = np.frombuffer(data, np.dtype([("xy", "<f8", 2), ("point", "<i8")]), keypoints, end + 9)[
+            "point"
+        ]
+        images[name] = Pose(camera_id, _rotation(pose[:4]), np.array(pose[4:]), int((seen != -1).sum()))
+    return images
+
+
+def _parse_points(data: bytes) -> np.ndarray:
+    (count,) = struct.unpack_from("<Q", data)
+    if count * _POINT.itemsize > len(data):
+        raise ValueError("truncated")
+    starts, at = np.empty(count, np.int64), 8
+    for index in range(count):  # a record ends with its track, whose length only the record itself tells
+        starts[index] = at
+        (length,) = struct.unpack_from("<Q", data, at + _POINT.itemsize - 8)
+        at += _POINT.itemsize + 8 * length
+    if at > len(data):
+        raise ValueError("truncated")
+    raw = np.frombuffer(data, np.uint8)
+    return raw[starts[:, None] + np.arange(_POINT.itemsize)].view(_POINT)[:, 0]
+
+
+def _rotation(wxyz: list[float]) -> np.ndarray:
+    """float64 [3, 3] from a quaternion."""
+    w, x, y, z = np.array(wxyz) / np.linalg.norm(wxyz)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
