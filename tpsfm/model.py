@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +122,29 @@ def read_model(folder: str | Path) -> Model:
         errors=points["error"].astype(np.float32),
         track_lengths=points["length"].astype(np.int32),
     )
+
+
+def summary(model: Model) -> dict:
+    """A map in numbers, JSON-serializable.
+
+    Returns:
+        registered: names of the registered images; points; observations: how often images see points;
+        mean_track_length; reprojection_error: mean over the points, in pixels; cameras: a list of model,
+        width, height, params and images (how many).
+    """
+    points, observations = len(model.points), int(model.track_lengths.sum())
+    users = [pose.camera_id for pose in model.images.values()]
+    return {
+        "registered": list(model.images),
+        "points": points,
+        "observations": observations,
+        "mean_track_length": observations / max(points, 1),
+        "reprojection_error": float(model.errors.mean()) if points else 0.0,
+        "cameras": [
+            {**asdict(camera), "images": users.count(camera_id)}
+            for camera_id, camera in model.cameras.items()
+        ],
+    }
 
 
 def _read(path: Path, parse):

@@ -1,0 +1,90 @@
+"""Which photos share one camera, and what is known of it beforehand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import PurePosixPath
+from statistics import median
+
+from tpsfm.errors import TpsfmError
+from tpsfm.images import ImageInfo
+from tpsfm.model import CAMERA_MODELS as _MODELS
+
+CAMERA_MODELS = tuple(name for name, *_ in _MODELS.values())
+CAMERA_MODES = ("auto", "single", "per-folder", "per-image")
+
+
+def group_cameras(infos: Mapping[str, ImageInfo], mode: str = "auto") -> dict[str, int]:
+    """Which camera took each photo.
+
+    `auto` shares intrinsics among photos of one device (EXIF make and model), focal length and size. Photos
+    without EXIF share them if all such photos of their folder have one size, as frames of a video do;
+    sizes that differ betray a mixed collection, where each photo gets its own camera.
+
+    Args:
+        infos: by image name.
+        mode: one of `CAMERA_MODES`.
+
+    Returns:
+        A camera's number by image name; numbers count from 0 in the order of the sorted names.
+
+    Raises:
+        TpsfmError: the mode is unknown, or photos that it makes share a camera differ in size.
+    """
+    if mode not in CAMERA_MODES:
+        raise TpsfmError(f"no camera mode '{mode}'; there are: {', '.join(CAMERA_MODES)}")
+    sizes = _sizes_without_exif(infos)
+    numbers: dict[Hashable, int] = {}
+    first: dict[int, str] = {}
+    camera_of = {}
+    for name in sorted(infos):
+        info = infos[name]
+        number = numbers.setdefault(_key(name, info, mode, sizes), len(numbers))
+        camera_of[name] = number
+        other = infos[first.setdefault(number, name)]
+        if (info.width, info.height) != (other.width, other.height):
+            raise TpsfmError(
+                f"one camera for '{first[number]}' ({other.width}x{other.height}) and '{name}' "
+                f"({info.width}x{info.height}) can't be: their sizes differ; use the camera mode 'auto'"
+            )
+    return camera_of
+
+
+def initial_focal(infos: Iterable[ImageInfo]) -> tuple[float, bool]:
+    """The focal length to start from, for photos of one camera.
+
+    Returns:
+        (focal length in pixels, whether EXIF told it); without EXIF a guess of 1.2 times the longer side.
+    """
+    infos = list(infos)
+    known = [info.focal_px for info in infos if info.focal_px]
+    if known:
+        return float(median(known)), True
+    return 1.2 * max(infos[0].width, infos[0].height), False
+
+
+def _key(name: str, info: ImageInfo, mode: str, sizes: Mapping[str, set]) -> Hashable:
+    folder = str(PurePosixPath(name).parent)
+    size = (info.width, info.height)
+    if mode == "single":
+        return "single"
+    if mode == "per-folder":
+        return folder
+    if mode == "auto" and _has_exif(info):
+        return (info.make, info.model, info.focal_px and round(info.focal_px), size)
+    if mode == "auto" and len(sizes[folder]) == 1:
+        return (folder, size)
+    return ("image", name)
+
+
+def _has_exif(info: ImageInfo) -> bool:
+    return bool(info.make or info.model or info.focal_px)
+
+
+def _sizes_without_exif(infos: Mapping[str, ImageInfo]) -> dict[str, set]:
+    sizes = defaultdict(set)
+    for name, info in infos.items():
+        if not _has_exif(info):
+            sizes[str(PurePosixPath(name).parent)].add((info.width, info.height))
+    return sizes

@@ -1,0 +1,176 @@
+"""A map in the formats of other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tpsfm.colmap.engine import pycolmap
+from tpsfm.errors import TpsfmError
+from tpsfm.model import Camera, Model, read_model
+
+# nerfstudio's camera model and distortion keys, by COLMAP's camera model; the parameters follow cx, cy.
+_NERFSTUDIO = {
+    "SIMPLE_PINHOLE": ("OPENCV", ()),
+    "PINHOLE": ("OPENCV", ()),
+    "SIMPLE_RADIAL": ("OPENCV", ("k1",)),
+    "RADIAL": ("OPENCV", ("k1", "k2")),
+    "OPENCV": ("OPENCV", ("k1", "k2", "p1", "p2")),
+    "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", ("k1",)),
+    "RADIAL_FISHEYE": ("OPENCV_FISHEYE", ("k1", "k2")),
+    "OPENCV_FISHEYE": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4")),
+}
+_BUNDLER = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+_UPSIDE = np.diag([1.0, -1.0, -1.0])  # from COLMAP's camera axes (y down, z forward) to OpenGL's
+
+
+def export(model: str | Path, format: str, out: str | Path, images: str | Path) -> Path:
+    """Write a map in another format.
+
+    Args:
+        model: the map's folder.
+        format: one of `EXPORT_FORMATS`. `colmap-bin`, `colmap-txt`; `ply`: the coloured points;
+            `nerfstudio`: transforms.json and sparse_pc.ply, in the map's own frame; `bundler`: bundle.out
+            (v0.3) and list.txt, the image origin at the principal point, as COLMAP writes it.
+        out: a file for `ply`, else a folder; made where it is missing.
+        images: the image folder, to which nerfstudio's file points.
+
+    Returns:
+        `out`.
+
+    Raises:
+        TpsfmError: the format is unknown or can't hold a camera model of this map; the map is damaged; `out`
+            can't be written.
+    """
+    if format not in _WRITERS:
+        raise TpsfmError(f"no export format '{format}'; there are: {', '.join(EXPORT_FORMATS)}")
+    out = Path(out)
+    plain = read_model(model)  # says clearly what is missing or damaged
+    try:
+        (out.parent if format == "ply" else out).mkdir(parents=True, exist_ok=True)
+        _WRITERS[format](Path(model), plain, out, Path(images))
+    except OSError as error:
+        raise TpsfmError(f"can't write '{error.filename or out}': {error.strerror}") from None
+    return out
+
+
+def write_ply(model: Model, path: str | Path) -> None:
+    """The coloured points as binary PLY; a file that is there is replaced once the new one is complete."""
+    layout = [(axis, "<f4") for axis in "xyz"] + [(color, "u1") for color in ("red", "green", "blue")]
+    vertices = np.empty(len(model.points), layout)
+    for column, axis in enumerate("xyz"):
+        vertices[axis] = model.points[:, column]
+    for column, color in enumerate(("red", "green", "blue")):
+        vertices[color] = model.colors[:, column]
+    types = {"<f4": "float", "u1": "uchar"}
+    properties = "".join(f"property {types[kind]} {name}\n" for name, kind in layout)
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
+    new = Path(path).with_name(Path(path).name + ".new")
+    new.write_bytes(header.encode() + vertices.tobytes())
+    os.replace(new, path)
+
+
+def _write_binary(folder: Path, model: Model, out: Path, images: Path) -> None:
+    for file in folder.glob("*.bin"):
+        shutil.copyfile(file, out / file.name)
+
+
+def _write_text(folder: Path, model: Model, out: Path, images: Path) -> None:
+    pycolmap.Reconstruction(folder).write_text(out)
+
+
+def _write_points(folder: Path, model: Model, out: Path, images: Path) -> None:
+    write_ply(model, out)
+
+
+def _write_nerfstudio(folder: Path, model: Model, out: Path, images: Path) -> None:
+    intrinsics = {key: _nerfstudio_intrinsics(camera) for key, camera in model.cameras.items()}
+    frames = []
+    for name, pose in model.images.items():
+        transform = np.eye(4)
+        transform[:3, :3] = pose.rotation.T @ _UPSIDE
+        transform[:3, 3] = pose.center
+        frames.append(
+            {
+                "file_path": Path(os.path.relpath(images / name, out)).as_posix(),
+                **intrinsics[pose.camera_id],
+                "transform_matrix": transform.tolist(),
+            }
+        )
+    models = {values["camera_model"] for values in intrinsics.values()}
+    if len(models) > 1:
+        raise TpsfmError("nerfstudio can't mix fisheye and other cameras in one scene; use 'colmap-bin'")
+    content = {"camera_model": models.pop(), "ply_file_path": "sparse_pc.ply", "frames": frames}
+    write_ply(model, out / "sparse_pc.ply")
+    (out / "transforms.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _nerfstudio_intrinsics(camera: Camera) -> dict:
+    if camera.model not in _NERFSTUDIO:
+        raise TpsfmError(f"nerfstudio has no camera model '{camera.model}'; reconstruct with 'OPENCV'")
+    camera_model, distortion = _NERFSTUDIO[camera.model]
+    matrix = camera.matrix
+    return {
+        "camera_model": camera_model,
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": matrix[0, 0],
+        "fl_y": matrix[1, 1],
+        "cx": matrix[0, 2] + 0.5,  # COLMAP's origin is nerfstudio's
+        "cy": matrix[1, 2] + 0.5,
+        **dict(zip(distortion, camera.params[len(camera.params) - len(distortion) :], strict=True)),
+    }
+
+
+def _write_bundler(folder: Path, model: Model, out: Path, images: Path) -> None:
+    reconstruction = pycolmap.Reconstruction(folder)
+    registered = sorted(
+        (reconstruction.image(key) for key in reconstruction.reg_image_ids()), key=lambda image: image.name
+    )
+    index = {image.image_id: number for number, image in enumerate(registered)}
+    points = [point for _, point in sorted(reconstruction.points3D.items())]
+
+    lines = ["# Bundle file v0.3", f"{len(registered)} {len(points)}"]
+    for image in registered:
+        pose = image.cam_from_world()
+        lines.append(_numbers(_bundler_intrinsics(model.cameras[image.camera_id])))
+        lines += [_numbers(row) for row in _UPSIDE @ pose.rotation.matrix()]
+        lines.append(_numbers(_UPSIDE @ pose.translation))
+    for point in points:
+        track = [f"{point.track.length()}"]
+        for element in point.track.elements:
+            image = reconstruction.image(element.image_id)
+            principal = model.cameras[image.camera_id].matrix[:2, 2] + 0.5
+            x, y = image.points2D[element.point2D_idx].xy - principal
+            track.append(f"{index[element.image_id]} {element.point2D_idx} {_numbers((x, -y))}")
+        lines += [_numbers(point.xyz), " ".join(map(str, point.color)), " ".join(track)]
+    (out / "bundle.out").write_text("\n".join(lines) + "\n")
+    (out / "list.txt").write_text("".join(f"{image.name}\n" for image in registered))
+
+
+def _bundler_intrinsics(camera: Camera) -> list[float]:
+    """Focal length and two radial distortion parameters."""
+    if camera.model not in _BUNDLER:
+        raise TpsfmError(f"Bundler has no camera model '{camera.model}'; reconstruct with 'RADIAL'")
+    focal = (camera.matrix[0, 0] + camera.matrix[1, 1]) / 2
+    radial = [*camera.params[3:], 0.0, 0.0] if camera.model.endswith("RADIAL") else [0.0, 0.0]
+    return [focal, *radial[:2]]
+
+
+def _numbers(values) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+_WRITERS: dict[str, Callable] = {
+    "colmap-bin": _write_binary,
+    "colmap-txt": _write_text,
+    "ply": _write_points,
+    "nerfstudio": _write_nerfstudio,
+    "bundler": _write_bundler,
+}
+EXPORT_FORMATS = tuple(_WRITERS)

@@ -1,0 +1,167 @@
+"""Structure from motion: from a verified database to models, the largest first."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tpsfm.colmap.database import open_database
+from tpsfm.colmap.engine import pycolmap
+from tpsfm.errors import TpsfmError
+from tpsfm.model import read_model
+
+_log = logging.getLogger("tpsfm")
+
+_MIN_MODEL_SIZE = 3  # images; a smaller model is kept only if it is the first
+_FEW = 0.5  # below this share of the photos that have a verified pair, mapping is tried again, relaxed
+_RELAXED = {
+    "init_min_num_inliers": 30,
+    "init_min_tri_angle": 4.0,
+    "init_max_forward_motion": 1.0,
+    "abs_pose_min_num_inliers": 15,
+    "abs_pose_min_inlier_ratio": 0.15,
+}
+
+
+def reconstruct_incremental(
+    database: str | Path,
+    images: str | Path,
+    output: str | Path,
+    seed: int = 0,
+    threads: int = -1,
+    progress: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """Register photo after photo, starting from a good pair.
+
+    Where fewer than half of the photos that have a verified pair get registered, it is tried once more with
+    relaxed thresholds and the better result is kept; the log "tpsfm" says so.
+
+    Args:
+        database: a database after `verify_matches`.
+        images: the image folder, read for the colours of the points.
+        output: folder for the largest model; others go to its subfolders "1", "2", ... by size. It is
+            replaced as a whole at the end, and left alone where there is no model.
+        seed: of every random choice; the same seed gives the same models.
+        threads: how many to use; -1 for all cores.
+        progress: called with the number of photos registered so far in the model that is growing.
+
+    Returns:
+        The model folders, largest first; none where no pair of photos could start a model.
+
+    Raises:
+        TpsfmError: the database is missing or damaged, or `output` can't be written.
+    """
+    connected = _connected(database)
+
+    def run(folder: str, mapper: dict) -> list:
+        steps = _Steps(progress)
+        models = pycolmap.incremental_mapping(
+            database,
+            images,
+            folder,
+            options={
+                "random_seed": seed,
+                "num_threads": threads,
+                "min_model_size": _MIN_MODEL_SIZE,
+                "extract_colors": False,  # at the end, for what is kept
+                "mapper": {"random_seed": seed, "num_threads": threads, **mapper},
+                "triangulation": {"random_seed": seed},
+            },
+            initial_image_pair_callback=steps.start,
+            next_image_callback=steps.next,
+        )
+        return _largest_first(models)
+
+    with tempfile.TemporaryDirectory() as folder:  # COLMAP wants to write each model; ours go to `output`
+        models = run(folder, {}) if connected else []
+        if connected and _registered(models) < _FEW * connected:
+            before = _registered(models)
+            _log.warning("%d of %d connected photos registered: trying relaxed thresholds", before, connected)
+            models = max(models, run(folder, _RELAXED), key=_registered)
+            _log.warning("relaxed thresholds registered %d of %d", _registered(models), connected)
+    return _write(models, Path(output), images, threads)
+
+
+def reconstruct_global(
+    database: str | Path,
+    images: str | Path,
+    output: str | Path,
+    seed: int = 0,
+    threads: int = -1,
+) -> list[Path]:
+    """Solve for all rotations, then all positions at once (GLOMAP): fast for many photos that overlap well.
+
+    The arguments, what is returned and what is raised are those of `reconstruct_incremental`.
+    """
+    models = {}
+    if _connected(database):
+        with tempfile.TemporaryDirectory() as folder:
+            models = pycolmap.global_mapping(
+                database,
+                images,
+                folder,
+                options={
+                    "random_seed": seed,
+                    "num_threads": threads,
+                    "mapper": {"random_seed": seed, "num_threads": threads},
+                },
+            )
+    return _write(_largest_first(models), Path(output), images, threads)
+
+
+class _Steps:
+    """Counts registered photos from COLMAP's callbacks, which carry no arguments."""
+
+    def __init__(self, progress: Callable[[int], None] | None):
+        self.progress = progress
+        self.count = 0
+
+    def start(self) -> None:
+        self.count = 1
+        self.next()
+
+    def next(self) -> None:
+        self.count += 1
+        if self.progress is not None:
+            self.progress(self.count)
+
+
+def _connected(database: str | Path) -> int:
+    """How many images have a verified pair."""
+    with open_database(database) as db:
+        pair_ids, inliers = db.read_two_view_geometry_num_inliers()
+        pairs = [pycolmap.pair_id_to_image_pair(i) for i, n in zip(pair_ids, inliers, strict=True) if n]
+    return len({image_id for pair in pairs for image_id in pair})
+
+
+def _largest_first(models: dict) -> list:
+    return sorted(models.values(), key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+
+
+def _registered(models: list) -> int:
+    return models[0].num_reg_images() if models else 0
+
+
+def _write(models: list, output: Path, images: str | Path, threads: int) -> list[Path]:
+    if not models:
+        return []
+    new, old = output.with_name(output.name + ".new"), output.with_name(output.name + ".old")
+    try:
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+        for number, model in enumerate(models):
+            folder = new / str(number) if number else new
+            folder.mkdir(parents=True)
+            model.extract_colors_for_all_images(images, threads)
+            model.write_binary(folder)
+            read_model(folder)  # COLMAP doesn't notice a full disk
+        if output.exists():
+            output.rename(old)
+        new.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError) as error:
+        raise TpsfmError(f"can't write the map to '{output}': {error}") from None
+    return [output / str(number) if number else output for number in range(len(models))]

@@ -1,0 +1,103 @@
+"""Which matches agree with one motion of the camera."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tpsfm.colmap.database import open_database
+from tpsfm.colmap.engine import pycolmap
+
+_CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
+_NO_GEOMETRY = {
+    int(pycolmap.TwoViewGeometryConfiguration.UNDEFINED),
+    int(pycolmap.TwoViewGeometryConfiguration.DEGENERATE),
+}
+
+
+def verify_matches(
+    path: str | Path,
+    seed: int = 0,
+    threads: int = -1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[tuple[str, str], int]:
+    """Estimate the two-view geometry of every pair with matches and write it to the database.
+
+    All or nothing: the geometries appear in the database together at the end, in place of older ones. Each
+    pair's random choices depend on the seed alone, not on the other pairs or the threads.
+
+    Args:
+        path: the database.
+        seed: of RANSAC.
+        threads: how many to use; -1 for all cores.
+        progress: called with (pairs done, pairs in all).
+
+    Returns:
+        The number of inliers of every pair of names; 0 where no geometry was found.
+
+    Raises:
+        TpsfmError: the database is missing or damaged.
+    """
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = seed
+    inliers = {}
+    with open_database(path) as db, pycolmap.DatabaseTransaction(db):
+        db.clear_two_view_geometries()
+        images = {image.image_id: image for image in db.read_all_images()}
+        pairs = [pycolmap.pair_id_to_image_pair(pair_id) for pair_id in db.read_num_matches()[0]]
+        for done, (first, second, geometry) in enumerate(_geometries(db, images, pairs, options, threads), 1):
+            db.write_two_view_geometry(first, second, geometry)
+            inliers[images[first].name, images[second].name] = _count(geometry)
+            if progress is not None:
+                progress(done, len(pairs))
+    return inliers
+
+
+def verified_inliers(path: str | Path) -> dict[tuple[str, str], int]:
+    """What `verify_matches` returned, read again from the database."""
+    with open_database(path) as db:
+        names = {image.image_id: image.name for image in db.read_all_images()}
+        pairs = map(pycolmap.pair_id_to_image_pair, db.read_num_matches()[0])
+        return {
+            (names[first], names[second]): _count(db.read_two_view_geometry(first, second))
+            for first, second in pairs
+        }
+
+
+def _count(geometry) -> int:
+    return 0 if geometry.config in _NO_GEOMETRY else len(geometry.inlier_matches)
+
+
+def _geometries(db, images: dict, pairs: list[tuple[int, int]], options, threads: int) -> Iterator[tuple]:
+    """(image id, image id, two-view geometry) of each pair, in order."""
+    threads = threads if threads > 0 else os.cpu_count() or 1
+    cameras = {camera.camera_id: camera for camera in db.read_all_cameras()}
+
+    @lru_cache(_CACHED_IMAGES)
+    def points(image_id: int) -> np.ndarray:
+        return db.read_keypoints(image_id)[:, :2].astype(np.float64)
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque()
+        for first, second in pairs:
+            estimate = pool.submit(
+                pycolmap.estimate_two_view_geometry,  # releases the GIL
+                cameras[images[first].camera_id],
+                points(first),
+                cameras[images[second].camera_id],
+                points(second),
+                db.read_matches(first, second),
+                options,
+            )
+            waiting.append((first, second, estimate))
+            if len(waiting) > 4 * threads:
+                first, second, estimate = waiting.popleft()
+                yield first, second, estimate.result()
+        for first, second, estimate in waiting:
+            yield first, second, estimate.result()
