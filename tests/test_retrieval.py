@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from tpsfm import retrieval
+from tpsfm.errors import TpsfmError
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def test_vlad_equals_its_definition():
+    rng = np.random.default_rng(0)
+    descriptors, vocabulary = unit(rng.standard_normal((50, 8))), unit(rng.standard_normal((4, 8)))
+    blocks = np.zeros((4, 8))
+    for descriptor in descriptors:
+        nearest = ((vocabulary - descriptor) ** 2).sum(1).argmin()
+        blocks[nearest] += descriptor - vocabulary[nearest]
+    blocks = unit(np.sign(blocks) * np.sqrt(np.abs(blocks)))
+    found = retrieval.vlad(descriptors, vocabulary)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, unit(blocks.ravel()), atol=1e-5)
+
+
+def test_vlad_of_nothing_is_zero():
+    found = retrieval.vlad(np.empty((0, 8), np.float32), np.ones((4, 8), np.float32))
+    assert found.shape == (32,) and not found.any()
+
+
+def test_vlad_does_not_depend_on_order():
+    rng = np.random.default_rng(0)
+    descriptors, vocabulary = unit(rng.standard_normal((50, 8))), unit(rng.standard_normal((4, 8)))
+    shuffled = retrieval.vlad(descriptors[::-1], vocabulary)
+    np.testing.assert_allclose(shuffled, retrieval.vlad(descriptors, vocabulary), atol=1e-5)
+
+
+def test_vocabulary_clusters_and_is_deterministic():
+    rng = np.random.default_rng(0)
+    samples = (unit(rng.standard_normal((9, 16)))[rng.integers(0, 9, 800)]).astype(np.float32)
+    samples += 0.1 * rng.standard_normal(samples.shape).astype(np.float32)
+    found = retrieval.train_vocabulary(samples, size=16, seed=3)
+    assert found.shape == (16, 16) and found.dtype == np.float32
+
+    def error(centres):
+        return ((samples[:, None] - centres[None]) ** 2).sum(2).min(1).mean()
+
+    assert error(found) < 16 * 0.1**2 < error(samples[:16])
+    np.testing.assert_array_equal(found, retrieval.train_vocabulary(samples, size=16, seed=3))
+
+
+@pytest.mark.parametrize("size", [0, 11])
+def test_vocabulary_needs_enough_samples(size):
+    with pytest.raises(TpsfmError, match="vocabulary"):
+        retrieval.train_vocabulary(np.zeros((10, 4), np.float32), size=size)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(retrieval, "CHUNK", 64)
+
+
+def test_index_is_exact_over_its_chunks(small_chunks):
+    rng = np.random.default_rng(0)
+    vectors, queries = unit(rng.standard_normal((300, 24))), unit(rng.standard_normal((150, 24)))
+    index = retrieval.Index()
+    for start in range(0, 300, 37):  # batches that straddle the chunks
+        index.add([str(i) for i in range(start, min(300, start + 37))], vectors[start : start + 37])
+    assert len(index) == 300 and index.names == [str(i) for i in range(300)]
+    indices, similarity = index.search(queries, 5)
+    exact = queries @ vectors.astype(np.float16).astype(np.float32).T
+    np.testing.assert_array_equal(indices, np.argsort(-exact, axis=1)[:, :5])
+    np.testing.assert_allclose(similarity, -np.sort(-exact, axis=1)[:, :5], atol=1e-5)
+
+
+def test_neighbours_exclude_the_image_itself_even_among_equals(small_chunks):
+    vectors = np.zeros((70, 4), np.float32)
+    vectors[:, 0] = 1
+    index = retrieval.Index()
+    index.add([str(i) for i in range(70)], vectors)
+    found = dict(index.neighbours(3))
+    assert list(found) == index.names
+    for name, others in found.items():
+        assert len({other for other, _ in others} - {name}) == 3
+        assert all(similarity == pytest.approx(1) for _, similarity in others)
+
+
+def test_index_of_fewer_images_than_asked_for():
+    index = retrieval.Index()
+    assert index.search(np.ones((2, 4), np.float32), 5)[0].shape == (2, 0)
+    assert list(index.neighbours(5)) == []
+    index.add(["a", "b"], np.eye(2, 4, dtype=np.float32))
+    indices, similarity = index.search(np.eye(2, 4, dtype=np.float32), 5)
+    assert indices.tolist() == [[0, 1], [1, 0]] and similarity.tolist() == [[1, 0], [1, 0]]
+    assert index.search(np.empty((0, 4), np.float32), 5)[0].shape == (0, 2)
+    assert list(index.neighbours(5)) == [("a", [("b", 0.0)]), ("b", [("a", 0.0)])]

@@ -1,0 +1,149 @@
+"""Global descriptors of images (VLAD of their local ones), and the index that finds an image's likenesses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import faiss
+import numpy as np
+import torch
+
+from tpsfm.errors import TpsfmError
+
+# Images whose descriptors are searched, and searched for, at a time.
+CHUNK = 4096
+
+
+def vlad(descriptors: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
+    """The vector of locally aggregated descriptors of one image.
+
+    Each cluster's sum of residuals is power-normalized (signed square root) and scaled to unit norm, as in
+    Arandjelović and Zisserman, 'All about VLAD' (2013), so that no repeated texture outweighs the rest.
+
+    Args:
+        descriptors: float32 [N, D].
+        vocabulary: float32 [K, D], cluster centres.
+
+    Returns:
+        float32 [K * D], unit norm; all zero where there is no descriptor.
+    """
+    residuals = np.zeros(vocabulary.shape, np.float32)
+    if len(descriptors):
+        similarity = descriptors @ vocabulary.T - 0.5 * (vocabulary**2).sum(1)
+        cluster = similarity.argmax(1)
+        members = np.zeros((len(vocabulary), len(descriptors)), np.float32)
+        members[cluster, np.arange(len(cluster))] = 1
+        residuals = members @ descriptors - members.sum(1, keepdims=True) * vocabulary
+    residuals = np.sign(residuals) * np.sqrt(np.abs(residuals))
+    vector = _unit(_unit(residuals).ravel())
+    return vector.astype(np.float32)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """The vectors scaled to unit norm along the last axis; zero stays zero."""
+    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(norm > 0, norm, 1)
+
+
+def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> np.ndarray:
+    """Cluster centres for `vlad` by k-means; the same samples and seed give the same.
+
+    Args:
+        samples: float32 [M, D], local descriptors of many images; at most 1,000 a cluster are used.
+        size: number K of clusters.
+        seed: of the choice of samples and first centres.
+
+    Returns:
+        float32 [K, D].
+
+    Raises:
+        TpsfmError: there are fewer samples than clusters.
+    """
+    if not 1 <= size <= len(samples):
+        raise TpsfmError(f"a vocabulary of {size} needs as many descriptors, there are {len(samples)}")
+    kmeans = faiss.Kmeans(
+        samples.shape[1], size, niter=25, seed=seed, min_points_per_centroid=1, max_points_per_centroid=1000
+    )
+    kmeans.train(np.ascontiguousarray(samples, np.float32))
+    return kmeans.centroids
+
+
+class Index:
+    """Global descriptors by image name, exactly searched by cosine.
+
+    Vectors are kept as float16, 2 G bytes an image (8 KiB for 64 clusters of 64 dimensions), and compared in
+    float32, `CHUNK` x `CHUNK` images at a time, so a search holds little beside them.
+
+    Attributes:
+        names: of the images, in the order in which they were added.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._chunks: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
+        """Add images.
+
+        Args:
+            names: of B images, new to the index.
+            vectors: float32 [B, G], unit norm; G the same in every call.
+        """
+        if len(names) != len(vectors):
+            raise ValueError(f"{len(names)} names for {len(vectors)} vectors")
+        start = 0
+        while start < len(vectors):
+            row = len(self.names) % CHUNK
+            if row == 0:
+                self._chunks.append(np.empty((CHUNK, vectors.shape[1]), np.float16))
+            stop = min(len(vectors), start + CHUNK - row)
+            self._chunks[-1][row : row + stop - start] = vectors[start:stop]
+            self.names.extend(names[start:stop])
+            start = stop
+
+    def search(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The images most like each query.
+
+        Args:
+            vectors: float32 [Q, G], unit norm.
+            k: number of images to find.
+
+        Returns:
+            indices: int64 [Q, k'], into `names`, k' = min(k, number of images).
+            similarity: float32 [Q, k'], cosine, descending.
+        """
+        k = min(k, len(self))
+        found = [self._search(vectors[start : start + CHUNK], k) for start in range(0, len(vectors), CHUNK)]
+        if not found or not k:
+            return np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float32)
+        indices, similarity = zip(*found, strict=True)
+        return np.concatenate(indices), np.concatenate(similarity)
+
+    def neighbours(self, k: int) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+        """Each image's name with the `k` others most like it, as (name, cosine), the most like first."""
+        for start in range(0, len(self), CHUNK):
+            indices, similarity = self._search(self._chunk(start), min(k + 1, len(self)))
+            for i, (row, values) in enumerate(zip(indices, similarity, strict=True), start):
+                others = [(self.names[j], float(s)) for j, s in zip(row, values, strict=True) if j != i]
+                yield self.names[i], others[:k]
+
+    def _search(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `search` for at most `CHUNK` queries and k <= number of images."""
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        best = faiss.ResultHeap(len(vectors), k, keep_max=True)
+        for start in range(0, len(self), CHUNK):
+            chunk = self._chunk(start)
+            similarity, rows = faiss.knn(
+                vectors, chunk, min(k, len(chunk)), metric=faiss.METRIC_INNER_PRODUCT
+            )
+            best.add_result(similarity, rows + start)
+        best.finalize()
+        return best.I, best.D
+
+    def _chunk(self, start: int) -> np.ndarray:
+        """Float32 vectors of the images from `start`, a multiple of `CHUNK`, to the next one."""
+        half = self._chunks[start // CHUNK][: len(self) - start]
+        return torch.from_numpy(half).float().numpy()  # five times as fast as NumPy
