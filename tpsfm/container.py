@@ -1,30 +1,33 @@
 """An HDF5 file of named sets of arrays that outlives the process that writes it.
 
-Beside its arrays a set has a record, written last: a marker, a checksum, and in JSON its key and where in the
-file each array's bytes are, with their checksums. So a set that was complete is found by its record, whatever
-became of HDF5's own tables when the writer was killed or the file cut off: a file that was not closed is
-never trusted, its sets are copied, each verified, to a fresh file.
+Beside its arrays a set has a record (see `records`), written last, that tells its key and where in the file its
+bytes are. So a set that was complete is found by its record, whatever became of HDF5's own tables when the
+writer was killed or the file cut off: a file that was not closed is never trusted, its sets are copied, each
+verified, to a fresh file.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-import mmap
 import os
-import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from tpsfm import records
 from tpsfm.errors import TpsfmError
 
-_MARKER = b"\x89tpsfm record\r\n\x1a"
-_HEAD = struct.Struct("<II")  # length and checksum of the JSON that follows
-_VERSION = ("v108", "v108")  # readable by any HDF5 since 1.8, fast with many groups
+_LIBVER = ("v108", "v108")  # read by any HDF5 since 1.8, fast with many groups
+_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, zlib.error)
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_RESERVE = 1 << 20  # bytes; far more than HDF5's tables grow by in one change
 
 log = logging.getLogger("tpsfm")
 
@@ -48,7 +51,7 @@ class Container:
         if mode not in ("r", "a"):
             raise ValueError(f"mode is 'r' or 'a', not {mode!r}")
         self.path = Path(path)
-        self._writing = False  # the file is marked unclean
+        self._changed = False  # and so marked unclean in the file
         self._failed = False
         self._keys: dict[tuple[str, str], str] = {}
         if mode == "a" and not self.path.exists():
@@ -57,9 +60,7 @@ class Container:
         self._file = self._open(mode)
         if self._file is None:
             if mode == "r":
-                raise TpsfmError(
-                    f"{self.path} is damaged or was not closed; run the command that wrote it again"
-                )
+                raise TpsfmError(f"{self.path} is damaged or was not closed; run what made it again")
             self._repair()
 
     def __enter__(self):
@@ -69,194 +70,199 @@ class Container:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what was written is complete.
+        """Close the file: all that was written is complete.
 
         Raises:
-            TpsfmError: the last of it couldn't be written (the disk is full).
+            TpsfmError: the last of it can't be written (the disk is full).
         """
         if not self._file:
             return
+        size = None
         try:
-            if self._writing and not self._failed:
-                keys = json.dumps([[*place, key] for place, key in self._keys.items()]).encode()
-                self._file.attrs["index"] = np.frombuffer(zlib.compress(keys, 1), np.uint8)
+            if self._changed and not self._failed:
+                index = _pack([[*place, key] for place, key in self._keys.items()])
+                self._reserve(index.nbytes)
+                self._file.attrs["index"] = index
                 self._file.flush()
                 self._file.attrs.modify("clean", True)
-            self._file.close()
-        except (OSError, RuntimeError) as error:
-            if not self._failed:
-                raise self._unwritable(error) from error
-        self._writing = False
+                size = self._file.id.get_filesize()
+        finally:
+            path = self._file.filename
+            with suppress(*_UNREADABLE) if self._failed else nullcontext():
+                self._file.close()
+        if size is not None and size < os.path.getsize(path):
+            os.truncate(path, size)  # gives back what was reserved
 
     def _create(self, path: Path) -> h5py.File:
-        try:
-            file = h5py.File(path, "w", libver=_VERSION)
-            file.attrs["format"] = self.kind
-            file.attrs["clean"] = True
-            file.attrs["index"] = np.frombuffer(zlib.compress(b"[]"), np.uint8)
+        with h5py.File("empty", "w", libver=_LIBVER, driver="core", backing_store=False) as file:
+            file.attrs.update({"format": self.kind, "clean": True, "index": _pack([])})
             file.flush()
-        except (OSError, RuntimeError) as error:
+            content = file.id.get_file_image()
+        try:
+            path.write_bytes(content)
+            self._reserved = len(content)
+            return h5py.File(path, "r+", libver=_LIBVER)
+        except OSError as error:
             raise self._unwritable(error) from error
-        return file
 
     def _open(self, mode: str) -> h5py.File | None:
         """The file if it is whole, its index read; None if it has to be repaired."""
-        file = None
         try:
-            file = h5py.File(self.path, "r" if mode == "r" else "r+", libver=_VERSION)
+            # Never look at an unclean file in "r+": on closing it HDF5 cuts off what its tables don't hold.
+            file = h5py.File(self.path, "r")
             kind = file.attrs.get("format")
-            if kind != self.kind and (kind is not None or len(file)):
-                raise TpsfmError(f"{self.path} is not a store of {self.kind}; name another file")
-            if file.attrs["clean"]:
+            foreign = kind != self.kind and (kind is not None or len(file) > 0)
+            if not foreign and file.attrs["clean"]:
                 index = json.loads(zlib.decompress(file.attrs["index"].tobytes()))
                 self._keys = {(path, record): key for path, record, key in index}
-                return file
-        except (OSError, RuntimeError, KeyError, ValueError, zlib.error) as error:
-            if isinstance(error, BlockingIOError):
-                raise TpsfmError(
-                    f"{self.path} is in use by another process; wait until it is done"
-                ) from error
+                if mode == "r":
+                    return file
+                file.close()
+                self._reserved = os.path.getsize(self.path)
+                return h5py.File(self.path, "r+", libver=_LIBVER)
+            file.close()
+        except BlockingIOError as error:
+            raise TpsfmError(f"{self.path} is in use by another process; wait until it is done") from error
+        except _UNREADABLE as error:
             if isinstance(error, OSError) and error.errno:
                 raise TpsfmError(f"cannot open {self.path}: {os.strerror(error.errno)}") from error
             log.debug("%s: %s", self.path, error)
-        if file:
-            file.close()
+            return None
+        if foreign:
+            raise TpsfmError(f"{self.path} is not a store of {self.kind}; name another file")
         return None
 
     def _repair(self) -> None:
-        """Copy all whole groups to a fresh file and put it in this one's place."""
+        """Copy all whole sets to a fresh file and put it in this one's place."""
         fresh = self.path.with_name(f".{self.path.name}.repair")
-        self._file = self._create(fresh)
         lost = []
-        for head, arrays in _salvage(self.path):
-            if arrays is None:
-                lost.append(head["path"])
-            else:
-                self._put(head["path"], head["record"], arrays, head["key"])
-        self.close()
-        os.replace(fresh, self.path)
+        try:
+            self._file = self._create(fresh)
+            for content, arrays in records.salvage(self.path):
+                if arrays is None:
+                    lost.append(content["path"])
+                else:
+                    self._put(content["path"], content["record"], arrays, content["key"])
+            self.close()
+            os.replace(fresh, self.path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        finally:
+            fresh.unlink(missing_ok=True)
         self._file = self._open("a")
         log.warning(
-            "%s was damaged or not closed: %d groups recovered, %d lost%s",
+            "%s was damaged or not closed: %d entries recovered, %d lost%s",
             self.path,
             len(self._keys),
             len(lost),
-            "".join(f"; {path}" for path in lost[:10]),
+            "".join(f" {path}" for path in lost[:10]),
         )
 
     def _put(self, path: str, record: str, arrays: dict[str, np.ndarray], key: str) -> None:
-        """Write a set of arrays; the group counts once its record is there."""
-        self._begin()
+        """Write a set in place of any that is there; it counts once its record is written."""
+        self._begin(sum(array.nbytes for array in arrays.values()))
         try:
             self._erase(path, record, arrays)
             group = self._file.require_group(path)
-            places = {name: self._append(group, name, array) for name, array in arrays.items()}
-            head = {"path": path, "record": record, "key": key, "arrays": places}
-            text = json.dumps(head).encode()
-            self._append(
-                group,
-                record,
-                np.frombuffer(_MARKER + _HEAD.pack(len(text), zlib.crc32(text)) + text, np.uint8),
-            )
-        except (OSError, RuntimeError, ValueError) as error:
+            places = {name: _append(group, name, array) for name, array in arrays.items()}
+            content = {"path": path, "record": record, "key": key, "arrays": places}
+            _append(group, record, records.encode(content))
+        except (OSError, RuntimeError) as error:
             self._failed = True
             raise self._unwritable(error) from error
         self._keys[path, record] = key
 
-    def _append(self, group: h5py.Group, name: str, array: np.ndarray) -> list:
-        """Write one array to the file; returns its dtype, shape, place and checksum.
-
-        When this returns, its dataset is closed and so its bytes have left HDF5's buffers.
-        """
-        array = np.ascontiguousarray(array)
-        dataset = group.create_dataset(name, data=array)
-        return [array.dtype.str, array.shape, dataset.id.get_offset() or 0, zlib.crc32(array)]
-
-    def _get(self, path: str, record: str, names: list[str]) -> list[np.ndarray]:
+    def _get(self, path: str, record: str, names: Iterable[str]) -> list[np.ndarray]:
         """Some arrays of a set, verified."""
         if (path, record) not in self._keys:
-            raise TpsfmError(f"{self.path} has no {self.kind} of '{path}'; run the command that makes them")
+            raise TpsfmError(f"{self.path} has no {self.kind} of '{path}'; run what makes them")
         try:
             group = self._file[path]
-            places = _parse(group[record][()].tobytes())["arrays"]
-            arrays = [group[name][()] for name in names]
-            whole = all(
-                zlib.crc32(array) == places[name][3] for name, array in zip(names, arrays, strict=True)
-            )
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            places = records.decode(_read(group, record))["arrays"]
+            arrays = {name: _read(group, name) for name in names}
+            whole = all(zlib.crc32(array) == places[name][-1] for name, array in arrays.items())
+        except _UNREADABLE as error:
             log.debug("%s: %s", self.path, error)
             whole = False
         if not whole:
-            raise TpsfmError(f"{self.path} is damaged at '{path}'; delete it and run again")
-        return arrays
+            self._condemn()
+            raise TpsfmError(f"{self.path} is damaged at '{path}'; run again, it will be repaired")
+        return list(arrays.values())
 
-    def _drop(self, path: str, record: str, names: list[str]) -> None:
+    def _condemn(self) -> None:
+        """Mark the file unclean: who opens it for writing next repairs it."""
+        self._failed = True
+        with suppress(*_UNREADABLE):
+            self._file.close()
+            with h5py.File(self.path, "r+", libver=_LIBVER) as file:
+                file.attrs.modify("clean", False)
+
+    def _drop(self, path: str, record: str, names: Iterable[str]) -> None:
         if (path, record) in self._keys:
             self._begin()
             self._erase(path, record, names)
 
-    def _erase(self, path: str, record: str, names: list[str] | dict) -> None:
-        """Take a set of arrays out, its record first, and its bytes too, so that no repair finds it."""
+    def _erase(self, path: str, record: str, names: Iterable[str]) -> None:
+        """Take a set out, the bytes of its record first, so that no repair brings it back."""
         self._keys.pop((path, record), None)
-        if path in self._file:
-            group = self._file[path]
-            if record in group:
-                group[record][...] = 0
-            for name in (record, *names):
-                if name in group:
-                    del group[name]
-            if not len(group):
-                del self._file[path]
+        if path not in self._file:
+            return
+        group = self._file[path]
+        if record in group:
+            group[record][...] = 0
+        for name in (record, *names):
+            if name in group:
+                del group[name]
+        if not len(group):
+            del self._file[path]
 
-    def _begin(self) -> None:
-        """Mark the file unclean before its first change."""
-        if not self._writing:
-            if self._failed or not self._file or self._file.mode == "r":
-                raise TpsfmError(f"{self.path} is not open for writing")
+    def _begin(self, size: int = 0) -> None:
+        """Before a change that adds `size` bytes: room for it; before the first, mark the file unclean."""
+        if self._failed or not self._file or self._file.mode == "r":
+            raise TpsfmError(f"{self.path} is not open for writing")
+        self._reserve(size)
+        if not self._changed:
+            self._changed = True
             self._file.attrs.modify("clean", False)
             self._file.flush()
-            self._writing = True
+
+    def _reserve(self, size: int) -> None:
+        """Take room on the disk ahead of HDF5, which loses data and crashes where it finds the disk full."""
+        end = self._file.id.get_filesize() + size + _RESERVE
+        if end <= self._reserved:
+            return
+        end += 4 * _RESERVE
+        try:
+            with open(self._file.filename, "r+b") as file:
+                os.posix_fallocate(file.fileno(), self._reserved, end - self._reserved)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise self._unwritable(error) from error
+        self._reserved = end
 
     def _unwritable(self, error: Exception) -> TpsfmError:
-        return TpsfmError(
-            f"cannot write {self.path}: {error}; free disk space or choose another folder, then run again"
-        )
+        problem = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        return TpsfmError(f"cannot write {self.path}: {problem}; mend that and run again, nothing else is lost")
 
 
-def _parse(record: bytes | memoryview) -> dict:
-    """A record's content; ValueError where it is damaged."""
-    start = len(_MARKER) + _HEAD.size
-    if len(record) < start or bytes(record[: len(_MARKER)]) != _MARKER:
-        raise ValueError("no record")
-    length, checksum = _HEAD.unpack(record[len(_MARKER) : start])
-    text = bytes(record[start : start + length])
-    if len(text) < length or zlib.crc32(text) != checksum:
-        raise ValueError("damaged record")
-    return json.loads(text)
+def _append(group: h5py.Group, name: str, array: np.ndarray) -> list:
+    """Add a dataset to a group; returns its dtype, shape, place in the file and checksum.
+
+    On return the dataset is closed, and so its bytes have left HDF5's buffers: a kill can't take them back.
+    """
+    array = np.ascontiguousarray(array)
+    space = h5py.h5s.create_simple(array.shape)  # half the time of create_dataset
+    dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(array.dtype), space)
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    return [array.dtype.str, array.shape, dataset.get_offset() or 0, zlib.crc32(array)]
 
 
-def _salvage(path: Path) -> Iterator[tuple[dict, dict[str, np.ndarray] | None]]:
-    """The records in a file's bytes, each with its arrays, or with None where an array is damaged."""
-    if not os.path.getsize(path):
-        return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        position = data.find(_MARKER)
-        while position >= 0:
-            try:
-                head = _parse(data[position : position + (1 << 16)])
-            except ValueError:
-                head = None
-            if head:
-                yield head, _arrays(data, head["arrays"])
-            position = data.find(_MARKER, position + len(_MARKER))
+def _read(group: h5py.Group, name: str) -> np.ndarray:
+    dataset = h5py.h5d.open(group.id, name.encode())
+    array = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    return array
 
 
-def _arrays(data: mmap.mmap, places: dict[str, list]) -> dict[str, np.ndarray] | None:
-    arrays = {}
-    for name, (dtype, shape, offset, checksum) in places.items():
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        content = data[offset : offset + size]
-        if len(content) < size or zlib.crc32(content) != checksum:
-            return None
-        arrays[name] = np.frombuffer(content, dtype).reshape(shape)
-    return arrays
+def _pack(index: list) -> np.ndarray:
+    return np.frombuffer(zlib.compress(json.dumps(index).encode(), 1), np.uint8)
