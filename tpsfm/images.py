@@ -30,8 +30,8 @@ _ORIENTATIONS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-# Pillow warns of a possible decompression bomb from 90 Mpx on; phones take 108. It refuses twice that.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow warns of damaged EXIF, and from 90 Mpx on of a decompression bomb (it refuses twice that).
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 log = logging.getLogger("tpsfm")
 
@@ -79,9 +79,7 @@ def list_images(folder: Path) -> list[str]:
             if _is_portable(name):
                 names.append(name)
             else:
-                log.warning(
-                    "skipped %r: rename it, its name is not UTF-8 or holds a tab or a line break", name
-                )
+                log.warning("skipped %r: rename it, its name is not UTF-8 or holds a tab or a line break", name)
     if not names:
         raise TpsfmError(f"no images in {folder}: it holds no file that ends in {' '.join(IMAGE_SUFFIXES)}")
     return sorted(names)
@@ -120,7 +118,8 @@ def read_image(path: Path) -> np.ndarray:
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * 255
     if pixels.dtype.kind == "f":
-        pixels = np.nan_to_num(pixels) * (255 if np.nanmax(pixels, initial=0) <= 1 else 1)
+        pixels = np.nan_to_num(pixels, posinf=0, neginf=0)
+        pixels = np.rint(pixels * (255 if pixels.max() <= 1 else 1))
     else:
         pixels = pixels >> 8
     return pixels.clip(0, 255).astype(np.uint8)
