@@ -1,0 +1,226 @@
+"""The command line: each command is one call of the API."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from tpsfm import TpsfmError, __version__
+
+FOLDER = click.Path(path_type=Path)
+
+
+class Commands(click.Group):
+    """Ends in one line where a user can mend what is wrong."""
+
+    def invoke(self, context: click.Context):
+        logging.captureWarnings(True)
+        try:
+            return super().invoke(context)
+        except TpsfmError as error:
+            message = str(error)
+        except KeyboardInterrupt:
+            message = "stopped; the same command goes on from here"
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            message = (
+                f"the disk is full ({error.filename or 'while writing'}); make room and run the same command again"
+            )
+        click.echo(f"Error: {message}", err=True)
+        sys.exit(1)
+
+
+def example(text: str):
+    """Add an example to a command's help."""
+
+    def add(function):
+        function.__doc__ = f"{function.__doc__}\n\n\b\nExample:\n  {text}"
+        return function
+
+    return add
+
+
+def options(*groups: list):
+    """Give a command several options."""
+
+    def add(function):
+        for option in reversed([option for group in groups for option in group]):
+            function = option(function)
+        return function
+
+    return add
+
+
+FEATURES = [
+    click.option(
+        "--features", default="tpr", show_default=True, help="Local features: tpr, sift, or a plug-in's name."
+    ),
+    click.option("--weights", type=FOLDER, help="Weights file of the features; the shipped ones if left out."),
+    click.option("--max-keypoints", type=click.IntRange(1), default=4096, show_default=True, help="Keypoints a photo."),
+    click.option("--max-size", type=click.IntRange(32), default=1600, show_default=True, help="Longer side, pixels."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+    click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png; black: no keypoints."),
+]
+PAIRS = [
+    click.option(
+        "--pairs",
+        type=click.Choice(["auto", "exhaustive", "sequential", "retrieval", "gps", "file"]),
+        default="auto",
+        show_default=True,
+        help="Which photos are matched; auto: all pairs up to 60 photos, else retrieval.",
+    ),
+    click.option("--neighbours", type=click.IntRange(1), default=20, show_default=True, help="For retrieval and gps."),
+    click.option("--overlap", type=click.IntRange(1), default=10, show_default=True, help="For sequential."),
+    click.option("--quadratic/--no-quadratic", default=True, help="For sequential: also 2, 4, 8 ... photos on."),
+    click.option("--pairs-file", type=FOLDER, help="For file: two names a line."),
+]
+MATCH = [
+    click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Least cosine similarity of a match."),
+    click.option(
+        "--ratio", type=click.FloatRange(0, 1, min_open=True), help="Lowe's ratio, e.g. 0.9; off if left out."
+    ),
+]
+MAP = [
+    click.option("--camera-model", default="SIMPLE_RADIAL", show_default=True, help="COLMAP's name of it."),
+    click.option(
+        "--camera-mode",
+        type=click.Choice(["auto", "single", "per-folder", "per-image"]),
+        default="auto",
+        show_default=True,
+        help="Which photos share a camera; auto: same device and size by EXIF.",
+    ),
+    click.option("--mapper", type=click.Choice(["incremental", "global"]), default="incremental", show_default=True),
+]
+COMMON = [
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same map."),
+    click.option("--threads", type=int, default=-1, show_default=True, help="-1: all cores."),
+]
+
+
+def terminal():
+    """Progress on the terminal, which warnings go to as well."""
+    from tpsfm.progress import Terminal
+
+    progress = Terminal()
+
+    class ToTerminal(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            progress.say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+    logging.getLogger("tpsfm").addHandler(ToTerminal(logging.WARNING))
+    return progress
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tpsfm")
+def main() -> None:
+    """Photos in, a 3D map out, new photos localized in it.
+
+    \b
+    Example:
+      tpsfm reconstruct photos/ map/
+      tpsfm view map/
+    """
+
+
+@main.command()
+@click.argument("images", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@options(FEATURES, PAIRS, MATCH, MAP, COMMON)
+@example("tpsfm reconstruct photos/ map/ --max-keypoints 8192")
+def reconstruct(images: Path, out: Path, **given) -> None:
+    """Build a 3D map of the folder IMAGES in the workspace OUT; run again, it goes on where it stopped."""
+    import tpsfm
+    from tpsfm.results import describe
+
+    progress = terminal()
+    workspace = tpsfm.reconstruct(images, out, progress=progress, **given)
+    for line in describe(workspace):
+        progress.say(line)
+    progress.say(f"see it               tpsfm view {out}   or open {workspace.report}")
+
+
+def one_stage(stage: str, out: Path, images: Path | None = None, **given) -> None:
+    """Run a stage with the options given now, and for the others those of the last time."""
+    from tpsfm.reconstruction import Options, run_stage
+    from tpsfm.results import describe, image_folder
+    from tpsfm.workspace import Workspace
+
+    context = click.get_current_context()
+    workspace = Workspace.open(out, create=images is not None)
+    progress = terminal()
+    explicit = {k: v for k, v in given.items() if context.get_parameter_source(k).name != "DEFAULT"}
+    chosen = Options(**{**given, **workspace.manifest["options"], **explicit})
+    with workspace.locked():
+        run_stage(stage, workspace, chosen, images or image_folder(workspace), progress)
+    for line in describe(workspace):
+        progress.say(line)
+
+
+@main.command()
+@click.argument("images", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@options(FEATURES, COMMON)
+@example("tpsfm extract photos/ map/ --features sift")
+def extract(images: Path, out: Path, **given) -> None:
+    """Extract the features of the folder IMAGES into OUT/features.h5."""
+    one_stage("extract", out, images, **given)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@options(PAIRS, COMMON)
+@example("tpsfm pairs map/ --pairs sequential --overlap 5")
+def pairs(out: Path, **given) -> None:
+    """Choose which photos of OUT are matched, into OUT/pairs.txt."""
+    one_stage("pairs", out, **given)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@options(MATCH, [click.option("--device", default="auto", show_default=True)], COMMON)
+@example("tpsfm match map/ --ratio 0.9")
+def match(out: Path, **given) -> None:
+    """Match the pairs of OUT into OUT/matches.h5."""
+    one_stage("match", out, **given)
+
+
+@main.command("map")
+@click.argument("out", type=FOLDER)
+@options(MAP, COMMON)
+@example("tpsfm map map/ --mapper global")
+def map_(out: Path, **given) -> None:
+    """Verify the matches of OUT and build the map in OUT/sparse."""
+    one_stage("map", out, **given)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--format", "format_", required=True, help="colmap-bin, colmap-txt, ply, nerfstudio or bundler.")
+@click.option("--to", type=FOLDER, required=True, help="File or folder to write.")
+@example("tpsfm export map/ --format nerfstudio --to photos/transforms.json")
+def export(out: Path, format_: str, to: Path) -> None:
+    """Write the map of OUT for another program."""
+    from tpsfm import colmap
+    from tpsfm.results import image_folder
+    from tpsfm.workspace import Workspace
+
+    workspace = Workspace.open(out)
+    click.echo(colmap.export(workspace.sparse, format_, to, image_folder(workspace)))
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@example("tpsfm info map/")
+def info(out: Path) -> None:
+    """Tell what is in the map of OUT, and why each missing photo is missing."""
+    from tpsfm.results import describe
+    from tpsfm.workspace import Workspace
+
+    for line in describe(Workspace.open(out)):
+        click.echo(line)

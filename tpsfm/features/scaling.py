@@ -1,0 +1,46 @@
+"""Photos made small enough for an extractor, and their keypoints brought back."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from tpsfm.errors import TpsfmError
+from tpsfm.features.base import Features
+
+
+def check_limits(max_keypoints: int, max_size: int) -> None:
+    """Refuse limits with which nothing can be extracted.
+
+    Raises:
+        TpsfmError: an option is out of range.
+    """
+    if max_keypoints < 1:
+        raise TpsfmError(f"max_keypoints is {max_keypoints}; give at least 1")
+    if max_size < 32:
+        raise TpsfmError(f"max_size is {max_size} pixels; give at least 32")
+
+
+def reduced(image: np.ndarray, mask: np.ndarray | None, max_size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image as grey uint8 [h, w] with its longer side at most `max_size` pixels, and its mask likewise."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else np.ascontiguousarray(image)
+    height, width = grey.shape
+    scale = max_size / max(width, height)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        if mask is not None:
+            mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return grey, mask
+
+
+def enlarged(features: Features, image: np.ndarray, mask: np.ndarray | None) -> Features:
+    """Features of a reduced image, in pixels of the whole one; what then lies outside the whole mask is dropped."""
+    height, width = image.shape[:2]
+    scale = np.array([width, height]) / np.array(features.image_size)
+    keypoints = ((features.keypoints + 0.5) * scale - 0.5).astype(np.float32)
+    whole = Features(keypoints, features.scores, features.descriptors, (width, height))
+    if mask is None:
+        return whole
+    x, y = np.rint(keypoints).astype(int).clip(0, (width - 1, height - 1)).T
+    return whole.select(mask[y, x].astype(bool))

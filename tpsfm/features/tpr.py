@@ -1,0 +1,98 @@
+"""TPR features: our own network and weights behind the extractor contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from tpr.keypoints import detect
+from tpr.networks import sample_descriptors
+from tpr.weights import WeightsError, load_weights, shipped_weights, weights_digest
+
+from tpsfm.errors import TpsfmError
+from tpsfm.features.base import Extractor, Features
+from tpsfm.features.scaling import check_limits, enlarged, reduced
+
+
+class TPR(Extractor):
+    """Transformation-Predictive Representations (CVPR 2023).
+
+    Args:
+        max_keypoints: at most so many keypoints an image, the highest scores first.
+        max_size: images whose longer side exceeds it are reduced to it first; keypoints are mapped back.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1" ...
+        weights: a safetensors file; None takes the one that is shipped.
+        nms_radius: no two keypoints lie closer than this, pixels of the reduced image.
+
+    Raises:
+        TpsfmError: the weights can't be used, or the device isn't there.
+    """
+
+    name = "tpr"
+
+    def __init__(
+        self,
+        max_keypoints: int = 4096,
+        max_size: int = 1600,
+        device: str = "auto",
+        weights: str | Path | None = None,
+        nms_radius: int = 2,
+    ):
+        check_limits(max_keypoints, max_size)
+        self.max_keypoints, self.max_size, self.nms_radius = max_keypoints, max_size, nms_radius
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        elif device.startswith("cuda") and not torch.cuda.is_available():
+            raise TpsfmError(f"device '{device}': no GPU that PyTorch can use here; take --device cpu")
+        self.device = torch.device(device)
+        path = shipped_weights() if weights is None else Path(weights)
+        try:
+            network, vocabulary = load_weights(path)
+        except WeightsError as error:
+            raise TpsfmError(str(error)) from error
+        self.digest = weights_digest(path)
+        self.network = fold_batch_norms(network).to(self.device)
+        self.dim = network.dim
+        self.vocabulary = None if vocabulary is None else vocabulary.numpy()
+
+    @property
+    def fingerprint(self) -> dict[str, str | int | float | None]:
+        return {
+            "name": self.name,
+            "weights": self.digest,
+            "max_keypoints": self.max_keypoints,
+            "max_size": self.max_size,
+            "nms_radius": self.nms_radius,
+        }
+
+    @torch.inference_mode()
+    def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
+        grey, allowed = reduced(image, mask, self.max_size)
+        height, width = grey.shape
+        if min(grey.shape) < self.network.multiple:
+            nothing = np.zeros((0, 2), np.float32)
+            return Features(nothing, nothing[:, 0], np.zeros((0, self.dim), np.float32), image.shape[1::-1])
+        tensor = torch.from_numpy(grey).to(self.device)[None, None].float() / 255
+        dense = self.network(tensor)
+        allowed = None if allowed is None else torch.from_numpy(allowed).to(self.device)
+        points, scores = detect(dense.logits[0, 0], self.max_keypoints, self.nms_radius, mask=allowed)
+        descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
+        descriptors = F.normalize(descriptors, dim=-1)
+        found = Features(points.cpu().numpy(), scores.cpu().numpy(), descriptors.cpu().numpy(), (width, height))
+        return enlarged(found, image, mask)
+
+
+def fold_batch_norms(module: torch.nn.Module) -> torch.nn.Module:
+    """Fold each batch normalisation that follows a convolution in a Sequential into it (evaluation only)."""
+    for name, child in module.named_children():
+        setattr(module, name, fold_batch_norms(child))
+    if isinstance(module, torch.nn.Sequential):
+        layers = list(module)
+        for i in range(len(layers) - 1):
+            if isinstance(layers[i], torch.nn.Conv2d) and isinstance(layers[i + 1], torch.nn.BatchNorm2d):
+                layers[i], layers[i + 1] = fuse_conv_bn_eval(layers[i], layers[i + 1]), torch.nn.Identity()
+        return torch.nn.Sequential(*layers)
+    return module

@@ -1,0 +1,79 @@
+"""`s`: a small fast network for CPUs; nothing wide above quarter resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tpr.networks.base import Dense, Network, standardize, upsample
+from tpr.networks.corners import CornerLogits
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
+    padding = (kernel - stride + 1) // 2
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around which the input passes."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = conv(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class Small(Network):
+    """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
+
+    Detection: the log corner response of the full-resolution image, corrected by logits learned at half and at
+    quarter resolution (each cell gives one a pixel).
+
+    Args:
+        dim: descriptor dimension.
+        widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution.
+    """
+
+    stride = 4
+    multiple = 16
+
+    def __init__(self, dim: int = 64, widths: tuple[int, int, int, int] = (16, 32, 64, 64)):
+        super().__init__()
+        self.dim = dim
+        half, quarter, eighth, sixteenth = widths
+        self.at_half = nn.Sequential(conv(1, half, 4, 2), conv(half, half))
+        self.at_quarter = nn.Sequential(conv(half, quarter, 2, 2), Residual(quarter))
+        self.at_eighth = nn.Sequential(conv(quarter, eighth, 2, 2), Residual(eighth))
+        self.at_sixteenth = nn.Sequential(conv(eighth, sixteenth, 2, 2), Residual(sixteenth), Residual(sixteenth))
+        self.from_sixteenth = nn.Conv2d(sixteenth, eighth, 1)
+        self.merge_eighth = conv(eighth, eighth)
+        self.from_eighth = nn.Conv2d(eighth, eighth, 1)
+        self.from_quarter = nn.Conv2d(quarter, eighth, 1)
+        self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
+        self.describe = nn.Conv2d(eighth, dim, 1)
+        self.detect_quarter = nn.Conv2d(eighth, 16, 1)
+        self.detect_half = nn.Conv2d(half, 4, 3, 1, 1)
+        self.corners = CornerLogits()
+        for head in (self.detect_quarter, self.detect_half):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def dense(self, image: Tensor) -> Dense:
+        half = self.at_half(standardize(image).contiguous(memory_format=torch.channels_last))
+        quarter = self.at_quarter(half)
+        eighth = self.at_eighth(quarter)
+        sixteenth = self.at_sixteenth(eighth)
+        eighth = self.merge_eighth(eighth + upsample(self.from_sixteenth(sixteenth), 2))
+        quarter = F.relu(self.from_quarter(quarter) + upsample(self.from_eighth(eighth), 2))
+        quarter = self.merge_quarter(quarter)
+        learned = F.pixel_shuffle(self.detect_quarter(quarter), 4) + F.pixel_shuffle(self.detect_half(half), 2)
+        return Dense(self.describe(quarter), self.corners(image) + learned)

@@ -1,0 +1,82 @@
+"""Weights on disk: safetensors that say which network they are for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tpr.networks import Network, build_network
+
+VOCABULARY = "vocabulary"
+
+
+class WeightsError(ValueError):
+    """Weights that can't be used; the message names the file and says why."""
+
+
+def shipped_weights(name: str = "s") -> Path:
+    """The file of the weights that come with the package."""
+    return Path(str(files("tpr") / "weights" / f"{name}.safetensors"))
+
+
+def save_weights(
+    path: str | Path, network: Network, name: str, options: dict, vocabulary: torch.Tensor | None = None
+) -> None:
+    """Write a network's parameters in float32 with all that is needed to build it again, atomically.
+
+    Args:
+        path: a .safetensors file.
+        network: the trained network.
+        name: its name in the registry.
+        options: what it was built with.
+        vocabulary: float32 [K, D] centres of its descriptors, for retrieval.
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if vocabulary is not None:
+        tensors[VOCABULARY] = vocabulary.contiguous()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"network": name, "options": json.dumps(options)})
+    partial.replace(path)
+
+
+def load_weights(path: str | Path) -> tuple[Network, torch.Tensor | None]:
+    """Build the network that a file of weights is for, on the CPU, in evaluation mode.
+
+    Returns:
+        The network and its vocabulary [K, D], None where it has none.
+
+    Raises:
+        WeightsError: the file is missing, truncated, or not of a network known here.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error}); copy it again") from error
+    if "network" not in metadata:
+        raise WeightsError(f"{path}: these aren't weights of a TPR network (no 'network' in their metadata)")
+    vocabulary = tensors.pop(VOCABULARY, None)
+    try:
+        network = build_network(metadata["network"], **json.loads(metadata.get("options", "{}")))
+        network.load_state_dict(tensors)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: they don't fit the network '{metadata['network']}': {reason}") from error
+    return network.eval().to(memory_format=torch.channels_last), vocabulary
+
+
+def weights_digest(path: str | Path) -> str:
+    """A digest of a weights file's content, 16 hexadecimal digits."""
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
