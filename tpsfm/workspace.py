@@ -57,24 +57,19 @@ class Workspace:
         try:
             if root.exists() and not root.is_dir():
                 raise TpsfmError(f"{root} is a file; name a folder")
-            if not workspace.run.exists():
-                if not create:
-                    raise TpsfmError(
-                        f"{root} is not a workspace (no run.json in it); make one with 'tpsfm reconstruct'"
-                    )
-                root.mkdir(parents=True, exist_ok=True)
-                if any(not entry.name.startswith(".") for entry in root.iterdir()):
-                    raise TpsfmError(
-                        f"{root} holds files but is not a workspace (no run.json); name a new folder"
-                    )
-                workspace.manifest = _manifest({})
-                workspace.save()
-            else:
-                workspace.manifest = _load(workspace.run)
+            new = not workspace.run.exists()
+            if new and not create:
+                raise TpsfmError(f"{root} is not a workspace (no run.json); make one with 'tpsfm reconstruct'")
+            root.mkdir(parents=True, exist_ok=True)
+            if new and any(not entry.name.startswith(".") for entry in root.iterdir()):
+                raise TpsfmError(f"{root} holds files but is not a workspace (no run.json); name a new folder")
+            if create and not os.access(root, os.W_OK | os.X_OK):
+                raise TpsfmError(f"cannot write to {root}; change its permissions or name another folder")
+            workspace.manifest = _manifest({"versions": _versions()}) if new else _load(workspace.run)
         except OSError as error:
             raise TpsfmError(f"cannot open workspace {root}: {error.strerror or error}") from error
-        if create and not os.access(root, os.W_OK | os.X_OK):
-            raise TpsfmError(f"cannot write to {root}; change its permissions or name another folder")
+        if new:
+            workspace.save()
         return workspace
 
     @contextmanager
@@ -95,9 +90,7 @@ class Workspace:
             pid = "unknown"
             with suppress(OSError):
                 pid = holder.read_text().strip()
-            raise TpsfmError(
-                f"{self.root} is in use by another tpsfm (process {pid}); wait until it is done"
-            ) from None
+            raise TpsfmError(f"{self.root} is in use by another tpsfm (process {pid}); wait until it is done") from None
         except OSError as error:
             raise TpsfmError(f"cannot lock {self.root}: {error.strerror or error}") from error
         with lock:
@@ -130,6 +123,7 @@ class Workspace:
 
     def finish(self, stage: str, key: str, seconds: float, **counts: Any) -> None:
         """Record that `stage` is done: its key, its wall time and what it counted (JSON values)."""
+        self.manifest["versions"] = _versions()
         self.manifest["stages"][stage] = {"key": key, "seconds": round(seconds, 3), "counts": counts}
         self.save()
 
@@ -140,7 +134,7 @@ class Workspace:
             TpsfmError: it can't be written.
         """
         partial = self.root / ".run.json.part"
-        text = json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(self.manifest, indent=1) + "\n"
         try:
             with open(partial, "w", encoding="utf-8") as file:
                 file.write(text)
@@ -183,7 +177,7 @@ def _note(folder: Path | None) -> Path:
 
 
 def _manifest(stored: dict) -> dict[str, Any]:
-    return {"format": _FORMAT, "versions": _versions(), "images": None, "options": {}, "stages": {}} | stored
+    return {"format": _FORMAT, "versions": {}, "images": None, "options": {}, "stages": {}} | stored
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -197,9 +191,7 @@ def _load(path: Path) -> dict[str, Any]:
     if not valid:
         raise TpsfmError(f"{path} is damaged (not a manifest); {remedy}")
     if manifest["format"] != _FORMAT:
-        raise TpsfmError(
-            f"{path} has format {manifest['format']}, this tpsfm writes {_FORMAT}; name a new folder"
-        )
+        raise TpsfmError(f"{path} has format {manifest['format']}, this tpsfm writes {_FORMAT}; name a new folder")
     return manifest
 
 
