@@ -99,9 +99,7 @@ def test_gpu_finds_what_the_cpu_finds():
     assert mutual_nearest(d0.cuda(), d1.cuda(), ratio=0.95)[0].tolist() == expected
 
 
-@pytest.mark.parametrize(
-    "options", [{"ratio": 0}, {"ratio": 1.1}, {"min_similarity": 1.5}, {"ratio": np.nan}]
-)
+@pytest.mark.parametrize("options", [{"ratio": 0}, {"ratio": 1.1}, {"min_similarity": 1.5}, {"ratio": np.nan}])
 def test_options_out_of_range(options):
     with pytest.raises(TpsfmError):
         MatchOptions(**options)
@@ -175,10 +173,14 @@ def test_many_pairs_share_one_reading(tmp_path, features):
         assert len(features.reads) == 15  # five held, five beside them, then those five
 
 
-def test_held_descriptors_stay_within_the_memory(tmp_path, features):
+@pytest.mark.parametrize("images_held", [1, 4])
+def test_held_descriptors_stay_within_the_memory(tmp_path, features, images_held):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with MatchStore(tmp_path / "matches.h5", "a") as store:
-        match_pairs(features, store, PAIRS, lambda pair: "k", memory=3 * BYTES)
-    assert 3 <= features.most_alive <= 3 + 3  # those in passing
+        match_pairs(features, store, PAIRS, lambda pair: "k", memory=images_held * BYTES)
+    torch.set_num_threads(threads)
+    assert images_held < features.most_alive <= images_held + 4
 
 
 def test_resume_matches_only_what_is_missing_or_stale(tmp_path, features):
@@ -206,3 +208,12 @@ def test_options_apply(tmp_path, features):
         match_pairs(features, store, PAIRS[:1], lambda pair: "k", MatchOptions(min_similarity=0.6))
         matches, similarity = store.read(*PAIRS[0])
         assert len(matches) > 0 and similarity.min() >= 0.6
+
+
+def test_a_missing_image_keeps_what_is_done_and_the_number_of_threads(tmp_path, features):
+    threads = torch.get_num_threads()
+    with MatchStore(tmp_path / "matches.h5", "a") as store:
+        with pytest.raises(TpsfmError, match=r"zebra\.jpg"):
+            match_pairs(features, store, [*PAIRS, (NAMES[9], "zebra.jpg")], lambda pair: "k", memory=1)
+        assert len(store.pairs()) > 30
+    assert torch.get_num_threads() == threads

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -175,8 +177,11 @@ def match_pairs(
     if progress:
         progress(finished, len(pairs))
 
-    for pair, descriptors0, descriptors1 in _with_descriptors(features, todo, device, memory):
-        found, similarity = mutual_nearest(descriptors0, descriptors1, options.min_similarity, options.ratio)
+    jobs = (
+        (pair, (descriptors0, descriptors1, options.min_similarity, options.ratio))
+        for pair, descriptors0, descriptors1 in _with_descriptors(features, todo, device, memory)
+    )
+    for pair, (found, similarity) in _in_parallel(mutual_nearest, jobs):
         matches.write(*pair, found, similarity, key_of(pair))
         finished += 1
         if progress:
@@ -184,12 +189,33 @@ def match_pairs(
     return {"pairs": len(pairs), "matched": len(todo), "reused": len(pairs) - len(todo)}
 
 
+def _in_parallel(function: Callable, jobs: Iterable[tuple]) -> Iterator[tuple]:
+    """Yield (name, function(*arguments)) of each job (name, arguments) in order, a few ahead in threads.
+
+    One job a thread, each on one core, keeps all cores busy where threads that share a small product wait for
+    each other, the more so on a busy machine; and the caller reads and writes meanwhile.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            ahead = deque()
+            for name, arguments in jobs:
+                ahead.append((name, pool.submit(function, *arguments)))
+                if len(ahead) > threads:
+                    name, future = ahead.popleft()
+                    yield name, future.result()
+            for name, future in ahead:
+                yield name, future.result()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _with_descriptors(
     features: FeatureStore, pairs: list[Pair], device: str, memory: int
 ) -> Iterator[tuple[Pair, torch.Tensor, torch.Tensor]]:
     """Yield every pair once, with its two descriptors [N, D], reading few of them twice.
 
-    Held are `memory` bytes of them, filled up by one image, and two or three images in passing.
+    `memory` bytes of them are held, filled up by one image, beside the pair in passing.
     """
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
     partners: dict[str, set[str]] = {}
