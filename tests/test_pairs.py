@@ -118,9 +118,7 @@ def test_pairs_file_round_trip(tmp_path):
 
 def test_pairs_file_of_other_programs(tmp_path):
     path = tmp_path / "pairs.txt"
-    path.write_bytes(
-        "\ufeff# comment\r\nc.jpg a b.jpg\r\n\r\nd \t sub folder/ü 1.png\r\n#1.jpg d\r\n".encode()
-    )
+    path.write_bytes("\ufeff# comment\r\nc.jpg a b.jpg\r\n\r\nd \t sub folder/ü 1.png\r\n#1.jpg d\r\n".encode())
     assert pairs.read_pairs(path, NAMES) == [
         ("#1.jpg", "d"),
         ("a b.jpg", "c.jpg"),

@@ -40,9 +40,7 @@ class MatchOptions:
 
     def __post_init__(self) -> None:
         if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
-            raise TpsfmError(
-                f"the least similarity of a match must lie in [-1, 1], not {self.min_similarity}"
-            )
+            raise TpsfmError(f"the least similarity of a match must lie in [-1, 1], not {self.min_similarity}")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise TpsfmError(f"the ratio of a match must lie in (0, 1], not {self.ratio}")
 

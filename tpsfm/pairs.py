@@ -134,9 +134,7 @@ def gps_to_metres(latitude: np.ndarray, longitude: np.ndarray, altitude: np.ndar
     return (centred - centred[known[0]]) @ east_north_up.T
 
 
-def from_retrieval(
-    names: Sequence[str], descriptors: Callable[[str], np.ndarray], neighbours: int = 20
-) -> list[Pair]:
+def from_retrieval(names: Sequence[str], descriptors: Callable[[str], np.ndarray], neighbours: int = 20) -> list[Pair]:
     """Each photo with those that look most like it; a photo whose descriptor is zero is in no pair.
 
     Args:

@@ -136,9 +136,7 @@ class Index:
         best = faiss.ResultHeap(len(vectors), k, keep_max=True)
         for start in range(0, len(self), CHUNK):
             chunk = self._chunk(start)
-            similarity, rows = faiss.knn(
-                vectors, chunk, min(k, len(chunk)), metric=faiss.METRIC_INNER_PRODUCT
-            )
+            similarity, rows = faiss.knn(vectors, chunk, min(k, len(chunk)), metric=faiss.METRIC_INNER_PRODUCT)
             best.add_result(similarity, rows + start)
         best.finalize()
         return best.I, best.D
