@@ -13,11 +13,11 @@ from tpr.keypoints import local_maxima
 from tpr.losses.detection import peak_agreement_loss, warp_map
 from tpr.losses.prediction import prediction_loss, weighted_loss
 from tpr.losses.spread import (
-    centre,
     coding_rate_loss,
     decorrelation_loss,
     effective_rank,
     invariance_loss,
+    standardized,
 )
 from tpr.networks import Network, sample_descriptors
 from tpr.views import ViewPair
@@ -32,7 +32,7 @@ class LossWeights:
     decorrelation: float = 0.3
     coding_rate: float = 0.0
     peaks: float = 0.3
-    centring: bool = True
+    standardize: bool = True
 
 
 def predictor(dim: int) -> nn.Module:
@@ -94,8 +94,9 @@ class Learner(nn.Module):
             with torch.no_grad():
                 target = sample_descriptors(self.target(both).descriptors, where, self.target.stride)
             predicted = self.predictor(raw.flatten(0, 1)).reshape(raw.shape)
-            if w.centring:
-                target, predicted = centre(target, valid.repeat(2, 1)), centre(predicted, valid.repeat(2, 1))
+            if w.standardize:
+                both_valid = valid.repeat(2, 1)
+                target, predicted = standardized(target, both_valid), standardized(predicted, both_valid)
             target, predicted = F.normalize(target, dim=-1), F.normalize(predicted, dim=-1)
             swapped = torch.cat([target[batch:], target[:batch]])
             scores = sample_descriptors(dense.logits, where, 1)[..., 0].sigmoid()

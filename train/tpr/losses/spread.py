@@ -13,13 +13,21 @@ def centre(descriptors: Tensor, valid: Tensor) -> Tensor:
     return (descriptors - mean) * weight
 
 
-def cross_correlation(first: Tensor, second: Tensor, valid: Tensor, eps: float = 1e-4) -> Tensor:
-    """Correlation of the channels of two views over the valid points of all images, each centred: [D, D]."""
-    first, second = centre(first, valid).flatten(0, 1), centre(second, valid).flatten(0, 1)
-    count = valid.sum().clamp_min(2)
-    first = first / (first.square().sum(0) / count + eps).sqrt()
-    second = second / (second.square().sum(0) / count + eps).sqrt()
-    return first.T @ second / count
+def standardized(descriptors: Tensor, valid: Tensor, eps: float = 1e-4) -> Tensor:
+    """Descriptors [B, N, D] centred within each image, then each channel with unit variance over the batch's valid points.
+
+    What an image's points have in common tells none from another, and a channel that hardly varies counts as much as
+    one that does: neither an image-wide constant nor a few loud channels can satisfy a loss on these.
+    """
+    centred = centre(descriptors, valid)
+    variance = centred.square().sum((0, 1)) / valid.sum().clamp_min(2)
+    return centred / (variance + eps).sqrt()
+
+
+def cross_correlation(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
+    """Correlation of the channels of two views over the valid points of all images, each standardized: [D, D]."""
+    first, second = standardized(first, valid).flatten(0, 1), standardized(second, valid).flatten(0, 1)
+    return first.T @ second / valid.sum().clamp_min(2)
 
 
 def decorrelation_loss(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class Small(Network):
         self.from_eighth = nn.Conv2d(eighth, eighth, 1)
         self.from_quarter = nn.Conv2d(quarter, eighth, 1)
         self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
-        self.describe = nn.Conv2d(eighth, dim, 1)
+        self.describe = nn.Sequential(nn.Conv2d(eighth, dim, 1), nn.BatchNorm2d(dim, affine=False))
         self.detect_quarter = nn.Conv2d(eighth, 16, 1)
         self.detect_half = nn.Conv2d(half, 4, 3, 1, 1)
         self.corners = CornerLogits()
