@@ -42,8 +42,7 @@ def save(path, image, **options):
 def exif(tags=None, camera=None, place=None) -> Image.Exif:
     exif = Image.Exif()
     exif.update(tags or {})
-    exif.get_ifd(0x8769).update(camera or {})
-    exif.get_ifd(0x8825).update(place or {})
+    exif.update({tag: ifd for tag, ifd in ((0x8769, camera), (0x8825, place)) if ifd})
     return exif
 
 

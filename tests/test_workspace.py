@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -60,44 +61,42 @@ def test_what_is_refused(tmp_path):
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["a.jpg", "file", "photos"]
 
 
-def test_an_unwritable_folder_is_refused_but_can_be_read(tmp_path):
-    Workspace.open(tmp_path / "done", create=True)
-    (tmp_path / "new").mkdir()
-    code = """
+ATTEMPTS = """
 import os, sys
 from pathlib import Path
 from tpsfm.errors import TpsfmError
 from tpsfm.workspace import Workspace
-with Workspace.open(sys.argv[2], create=True).locked():
+root = Path(sys.argv[1])
+with Workspace.open(root / "before", create=True).locked():
     pass  # all that it imports is imported
-if os.getuid() == 0:  # nothing is closed to root
+for name in ("done", "new"):
+    (root / name).chmod(0o555)
+if os.getuid() == 0:  # to whom nothing is closed
     os.setgid(65534), os.setuid(65534)
-def attempt(what):
+for attempt in (
+    lambda: Workspace.open(root / "done"),
+    lambda: Workspace.open(root / "done", create=True),
+    lambda: Workspace.open(root / "new", create=True),
+    lambda: Workspace.open(root / "new" / "below", create=True),
+    lambda: Workspace.open(root / "done").locked().__enter__(),
+):
     try:
-        what()
+        attempt()
         print("works")
     except TpsfmError as error:
         print(error)
-root = Path(sys.argv[1])
-attempt(lambda: Workspace.open(root / "done"))
-attempt(lambda: Workspace.open(root / "done", create=True))
-attempt(lambda: Workspace.open(root / "new", create=True))
-attempt(lambda: Workspace.open(root / "new" / "below", create=True))
-attempt(lambda: Workspace.open(root / "done").locked().__enter__())
 """
-    arguments = [str(tmp_path), str(tmp_path / "before")]
-    folders = [tmp_path / "done", tmp_path / "new"]
-    for folder in folders:
-        folder.chmod(0o555)
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest closes them to others
-        folder.chmod(0o755)
-    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    for folder in folders:
-        folder.chmod(0o755)
-    lines = run.stdout.splitlines()
-    assert len(lines) == 5, run.stderr
-    assert lines[0] == "works"
-    assert all(line.startswith("cannot") and str(tmp_path) in line for line in lines[1:])
+
+
+def test_an_unwritable_folder_is_refused_but_can_be_read():
+    with tempfile.TemporaryDirectory() as root:  # pytest's folders are closed to other users
+        os.chmod(root, 0o755)
+        Workspace.open(f"{root}/done", create=True)
+        os.mkdir(f"{root}/new")
+        run = subprocess.run([sys.executable, "-c", ATTEMPTS, root], capture_output=True, text=True)
+    works, *refused = run.stdout.splitlines()
+    assert works == "works" and len(refused) == 4, run.stderr
+    assert all(line.startswith("cannot") and root in line for line in refused)
 
 
 @pytest.mark.parametrize(

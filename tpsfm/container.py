@@ -9,6 +9,7 @@ verified, to a fresh file.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -94,13 +95,11 @@ class Container:
             os.truncate(path, size)  # gives back what was reserved
 
     def _create(self, path: Path) -> h5py.File:
-        with h5py.File("empty", "w", libver=_LIBVER, driver="core", backing_store=False) as file:
+        empty = io.BytesIO()  # for what HDF5 does on a full disk see _reserve
+        with h5py.File(empty, "w", libver=_LIBVER) as file:
             file.attrs.update({"format": self.kind, "clean": True, "index": _pack([])})
-            file.flush()
-            content = file.id.get_file_image()
         try:
-            path.write_bytes(content)
-            self._reserved = len(content)
+            self._reserved = path.write_bytes(empty.getvalue())
             return h5py.File(path, "r+", libver=_LIBVER)
         except OSError as error:
             raise self._unwritable(error) from error

@@ -95,8 +95,8 @@ def probe(path: Path) -> ImageInfo:
         tags = exif.read_tags(image)
         orientation = exif.orientation(tags)
         width, height = image.size
-        if image.format == "TIFF" and _ORIENTATIONS[orientation][0]:  # Pillow tells their upright size
-            width, height = height, width
+        if image.format == "TIFF":  # newer Pillows tell its upright size
+            width, height = image.tag_v2[256], image.tag_v2[257]
         focal = exif.focal_px(tags, width, height)
         return ImageInfo(width, height, orientation, *exif.camera(tags), focal, exif.gps(tags))
 
