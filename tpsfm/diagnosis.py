@@ -1,0 +1,67 @@
+"""Why a photo is not in the map."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+Pair = tuple[str, str]
+
+MIN_MATCHES = 15  # that many make a pair worth verifying, in COLMAP too
+MIN_KEYPOINTS = 50  # with fewer, enough matches are hardly to be had
+
+
+def why_left_out(
+    names: Collection[str],
+    registered: Collection[str],
+    unreadable: Mapping[str, str],
+    keypoints: Mapping[str, int],
+    matches: Mapping[Pair, int],
+    inliers: Mapping[Pair, int],
+) -> dict[str, str]:
+    """The first thing that went wrong for each photo that is not in the map.
+
+    Args:
+        names: all photos.
+        registered: those in the map.
+        unreadable: what was wrong, by name.
+        keypoints: how many each photo has.
+        matches: how many each pair of names has.
+        inliers: how many of them are geometrically verified; 0 or missing where none are.
+
+    Returns:
+        The reason by name, sorted by name. It begins with one of: "unreadable"; "too few keypoints"; "no pair
+        with enough matches"; "verified pairs but not connected to the model"; "too few 2D-3D inliers".
+    """
+    registered = set(registered)
+    best_match = _best_partner(matches)
+    best_verified = _best_partner(inliers)
+    best_in_map = _best_partner(inliers, registered)
+
+    def reason(name: str) -> str:
+        if name in unreadable:
+            return f"unreadable: {unreadable[name]}"
+        if keypoints.get(name, 0) < MIN_KEYPOINTS:
+            return f"too few keypoints ({keypoints.get(name, 0)})"
+        if name in best_in_map:
+            count, other = best_in_map[name]
+            return f"too few 2D-3D inliers (best pair: {count} verified matches with {other}, which is in the map)"
+        if name in best_verified:
+            count, other = best_verified[name]
+            return f"verified pairs but not connected to the model (best: {count} with {other})"
+        if name not in best_match:
+            return "no pair with enough matches (none with any)"
+        count, other = best_match[name]
+        doubt = ", but they agree on no camera motion" if count >= MIN_MATCHES else ""
+        return f"no pair with enough matches (best {count} with {other}{doubt})"
+
+    return {name: reason(name) for name in sorted(set(names) - registered)}
+
+
+def _best_partner(counts: Mapping[Pair, int], partners: Collection[str] | None = None) -> dict[str, tuple[int, str]]:
+    """By name: (count, partner) of its pair with the most, among those with any; ties go to the first name."""
+    best: dict[str, tuple[int, str]] = {}
+    for (name0, name1), count in sorted(counts.items()):
+        for name, other in ((name0, name1), (name1, name0)):
+            if count > best.get(name, (0, ""))[0] and (partners is None or other in partners):
+                best[name] = (int(count), other)
+    return best
