@@ -34,9 +34,15 @@ log = logging.getLogger("tpsfm")
 
 
 class Container:
-    """Sets of arrays, each with a key; a set is told by its group's path and its record's name."""
+    """Sets of arrays, each with a key; a set is told by its group's path and its record's name.
+
+    Attributes:
+        kind: what it holds, in the plural.
+        command: what the user runs to make it.
+    """
 
     kind: str
+    command: str
 
     def __init__(self, path: Path, mode: str = "r") -> None:
         """Open a store.
@@ -61,7 +67,7 @@ class Container:
         self._file = self._open(mode)
         if self._file is None:
             if mode == "r":
-                raise TpsfmError(f"{self.path} is damaged or was not closed; run what made it again")
+                raise TpsfmError(f"{self.path} is damaged or was not closed; run '{self.command}' again")
             self._repair()
 
     def __enter__(self):
@@ -174,7 +180,7 @@ class Container:
     def _get(self, path: str, record: str, names: Iterable[str]) -> list[np.ndarray]:
         """Some arrays of a set, verified."""
         if (path, record) not in self._keys:
-            raise TpsfmError(f"{self.path} has no {self.kind} of '{path}'; run what makes them")
+            raise TpsfmError(f"{self.path} has no {self.kind} of '{path}'; run '{self.command}'")
         try:
             group = self._file[path]
             places = records.decode(_read(group, record))["arrays"]
@@ -185,7 +191,7 @@ class Container:
             whole = False
         if not whole:
             self._condemn()
-            raise TpsfmError(f"{self.path} is damaged at '{path}'; run again, it will be repaired")
+            raise TpsfmError(f"{self.path} is damaged at '{path}'; run '{self.command}' again")
         return list(arrays.values())
 
     def _condemn(self) -> None:

@@ -20,6 +20,7 @@ class FeatureStore(Container):
     """
 
     kind = "features"
+    command = "tpsfm extract"
     _arrays = ("keypoints", "scores", "descriptors", "image_size")
 
     def describe(self, extractor: dict[str, Any]) -> None:
@@ -92,6 +93,7 @@ class MatchStore(Container):
     """
 
     kind = "matches"
+    command = "tpsfm match"
 
     def pairs(self) -> list[tuple[str, str]]:
         """The pairs that have matches stored (there may be 0 of them), sorted."""
