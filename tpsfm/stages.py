@@ -147,6 +147,7 @@ def make_pairs(
     if workspace.is_done("pairs", key) and workspace.pairs.exists():
         return
     start = time.perf_counter()
+    workspace.start("pairs")
     if method == "exhaustive":
         pairs = pairing.exhaustive(names)
     elif method == "sequential":
@@ -208,8 +209,6 @@ def match(
     pairs = _pairs(workspace, photos)
     keys = {(a, b): digest([photos[a], photos[b], min_similarity, ratio]) for a, b in pairs}
     key = digest(sorted(keys.values()))
-    if workspace.is_done("match", key) and workspace.matches.exists():
-        return
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     start = time.perf_counter()

@@ -9,7 +9,24 @@ from torch.nn import functional as F
 
 def local_maxima(logits: Tensor, radius: int) -> Tensor:
     """Where [B, 1, H, W] is the largest within `radius` pixels: bool [B, 1, H, W]."""
-    return logits == F.max_pool2d(logits, 2 * radius + 1, stride=1, padding=radius)
+    largest = logits
+    for axis in (2, 3):
+        largest = sliding_maximum(largest, radius, axis)
+    return logits == largest
+
+
+def sliding_maximum(values: Tensor, radius: int, axis: int) -> Tensor:
+    """The maximum over 2 · radius + 1 neighbours along an axis of [B, 1, H, W]; several times as fast as max_pool2d."""
+    pad = (0, 0, radius, radius) if axis == 2 else (radius, radius)
+    padded = F.pad(values, pad, value=-torch.inf)
+    length, width = values.shape[axis], 1
+    wanted = 2 * radius + 1
+    while width < wanted:
+        step = min(width, wanted - width)
+        size = padded.shape[axis] - step
+        padded = torch.maximum(padded.narrow(axis, 0, size), padded.narrow(axis, step, size))
+        width += step
+    return padded.narrow(axis, 0, length)
 
 
 def refine(logits: Tensor, points: Tensor) -> Tensor:
