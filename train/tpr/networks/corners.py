@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,32 +12,47 @@ from torch.nn import functional as F
 class CornerLogits(nn.Module):
     """Log Shi-Tomasi response, relative to its surroundings: [B, 1, H, W] -> [B, 1, H, W].
 
-    λ_min of the structure tensor, smoothed by a Gaussian of σ pixels; its logarithm less the mean over a window,
-    so that a change of contrast shifts nothing.
-    Source: Shi and Tomasi, Good Features to Track, CVPR 1994.
+    λ_min of the structure tensor, smoothed by a Gaussian of σ pixels; its logarithm less the mean over a window, so
+    that a change of contrast shifts nothing. Source: Shi and Tomasi, Good Features to Track, CVPR 1994.
     """
 
     def __init__(self, sigma: float = 1.5, window: int = 33, floor: float = 1e-6):
         super().__init__()
-        radius = int(2 * sigma + 0.5)
-        offsets = torch.arange(-radius, radius + 1.0)
-        gauss = torch.exp(-0.5 * (offsets / sigma) ** 2)
-        gauss /= gauss.sum()
-        derivative = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
-        self.register_buffer("derivatives", torch.stack([derivative, derivative.T])[:, None], persistent=False)
-        self.register_buffer("gauss", gauss.expand(3, 1, 1, -1).contiguous(), persistent=False)
-        self.radius, self.window, self.floor = radius, window, floor
+        taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(int(2 * sigma + 0.5) + 1)]
+        total = 2 * sum(taps) - taps[0]
+        self.taps = [tap / total for tap in taps]
+        self.cell, self.floor = window // 2, floor
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        gradient = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), self.derivatives)
-        dx, dy = gradient[:, :1], gradient[:, 1:]
+        dx, dy = sobel(image)
         tensor = torch.cat([dx * dx, dy * dy, dx * dy], 1)
-        tensor = F.conv2d(tensor, self.gauss, padding=(0, self.radius), groups=3)
-        tensor = F.conv2d(tensor, self.gauss.transpose(2, 3), padding=(self.radius, 0), groups=3)
-        xx, yy, xy = tensor[:, :1], tensor[:, 1:2], tensor[:, 2:]
-        smaller = (xx + yy) / 2 - torch.hypot((xx - yy) / 2, xy)
+        xx, yy, xy = smooth(smooth(tensor, self.taps, 2), self.taps, 3).split(1, 1)
+        half = (xx - yy) / 2
+        smaller = (xx + yy) / 2 - (half * half + xy * xy).sqrt()
         response = torch.log(smaller.clamp_min(0) + self.floor)
-        coarse = F.avg_pool2d(response, self.window // 2, ceil_mode=True, count_include_pad=False)
-        smooth = F.avg_pool2d(F.pad(coarse, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-        return response - F.interpolate(smooth, size=response.shape[-2:], mode="bilinear", align_corners=False)
+        coarse = F.avg_pool2d(response, self.cell, ceil_mode=True, count_include_pad=False)
+        coarse = F.avg_pool2d(F.pad(coarse, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        return response - F.interpolate(coarse, size=response.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives along x and y of [B, 1, H, W], per pixel."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    columns = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
+    rows = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
+    return (columns[..., 2:] - columns[..., :-2]) / 8, (rows[:, :, 2:] - rows[:, :, :-2]) / 8
+
+
+def smooth(values: Tensor, taps: list[float], axis: int) -> Tensor:
+    """Symmetric filter along an axis of [B, C, H, W], zeros beyond the border; `taps` from the centre outwards.
+
+    Shifted sums, since PyTorch's convolutions of few channels are several times as slow on a CPU.
+    """
+    radius, length = len(taps) - 1, values.shape[axis]
+    padded = F.pad(values, (0, 0, radius, radius) if axis == 2 else (radius, radius))
+    out = taps[0] * values
+    for offset, tap in enumerate(taps[1:], 1):
+        both = padded.narrow(axis, radius - offset, length) + padded.narrow(axis, radius + offset, length)
+        out.add_(both, alpha=tap)
+    return out
