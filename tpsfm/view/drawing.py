@@ -1,0 +1,129 @@
+"""Open3D in a process of its own: it may not share one with torch or pycolmap, and takes its crashes with it.
+
+Run as `python -m tpsfm.view.drawing JOB`, where JOB is an .npz file written by `run`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tpsfm.errors import TpsfmError
+from tpsfm.view.scene import BACKGROUND, EDGES, REACH, Scene
+
+_NO_LIBRARY, _NO_WINDOW = 3, 4
+_REMEDY = "on Debian or Ubuntu: apt install libusb-1.0-0 libgl1 libgomp1"
+
+
+def run(scene: Scene, snapshot: Path | None = None, size: tuple[int, int] = (1280, 800), timeout=None) -> None:
+    """Open a window on the scene until it is closed, or draw its overview into the PNG `snapshot` instead.
+
+    Raises:
+        TpsfmError: Open3D or one of its system libraries is missing, there is no display, or it failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="tpsfm-") as folder:
+        job = Path(folder) / "job.npz"
+        colors = np.repeat(scene.frustum_colors, len(EDGES), 0)
+        lines = (EDGES + 5 * np.arange(len(scene.frustums))[:, None, None]).reshape(-1, 2)
+        np.savez(
+            job,
+            points=scene.points,
+            colors=scene.colors,
+            corners=scene.frustums.reshape(-1, 3),
+            lines=lines,
+            line_colors=colors,
+            overview=np.array(scene.overview),
+            size=size,
+            snapshot="" if snapshot is None else str(Path(snapshot).absolute()),
+        )
+        command = [sys.executable, "-m", "tpsfm.view.drawing", str(job)]
+        root = str(Path(__file__).parents[2])
+        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            raise TpsfmError(f"Open3D took more than {timeout} s to draw; try 'tpsfm view --web'") from None
+    if done.returncode == _NO_LIBRARY:
+        more = " libvulkan1 mesa-vulkan-drivers" if snapshot else ""
+        raise TpsfmError(f"Open3D can't start ({done.stdout.strip()}); {_REMEDY}{more}; or use 'tpsfm view --web'")
+    if done.returncode == _NO_WINDOW:
+        raise TpsfmError("no window can be opened here; use 'tpsfm view --web' or 'tpsfm view --snapshot map.png'")
+    if done.returncode or (snapshot and not Path(snapshot).exists()):
+        raise TpsfmError(f"Open3D failed (exit status {done.returncode}); use 'tpsfm view --web'")
+
+
+def main(job: str) -> int:
+    """The child process: draw what `run` wrote."""
+    try:
+        import open3d as o3d
+    except (ImportError, OSError) as error:
+        print(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        return _NO_LIBRARY
+    with np.load(job) as data:
+        data = dict(data)
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(data["points"].astype(float)))
+    cloud.colors = o3d.utility.Vector3dVector(data["colors"] / 255)
+    lines = o3d.geometry.LineSet(
+        o3d.utility.Vector3dVector(data["corners"].astype(float)), o3d.utility.Vector2iVector(data["lines"])
+    )
+    lines.colors = o3d.utility.Vector3dVector(data["line_colors"] / 255)
+    geometries = [geometry for geometry, n in ((cloud, data["points"]), (lines, data["lines"])) if len(n)]
+    draw = _snapshot if str(data["snapshot"]) else _window
+    return draw(o3d, geometries, data)
+
+
+def _window(o3d, geometries, data) -> int:
+    width, height = (int(n) for n in data["size"])
+    window = o3d.visualization.Visualizer()
+    if not window.create_window("tpsfm", width, height):
+        return _NO_WINDOW
+    for geometry in geometries:
+        window.add_geometry(geometry)
+    options = window.get_render_option()
+    options.point_size, options.background_color = 4, np.array(BACKGROUND) / 255
+    eye, target, up = data["overview"]
+    control = window.get_view_control()
+    control.set_front((eye - target) / np.linalg.norm(eye - target))
+    control.set_lookat(target)
+    control.set_up(up)
+    control.set_zoom(0.34)
+    window.run()
+    window.destroy_window()
+    return 0
+
+
+def _snapshot(o3d, geometries, data) -> int:
+    rendering = o3d.visualization.rendering
+    width, height = (int(n) for n in data["size"])
+    renderer = rendering.OffscreenRenderer(2 * width, 2 * height)
+    background = 1.055 * (np.array(BACKGROUND) / 255) ** (1 / 2.4) - 0.055  # it undoes sRGB's curve, there only
+    renderer.scene.set_background([*background, 1.0])
+    renderer.scene.view.set_post_processing(False)
+    for i, geometry in enumerate(geometries):
+        material = rendering.MaterialRecord()
+        if isinstance(geometry, o3d.geometry.LineSet):
+            material.shader, material.line_width = "unlitLine", 2.4
+        else:
+            material.shader = "defaultUnlit"
+            material.point_size = float(np.clip(0.5 * np.sqrt(4 * width * height / len(geometry.points)), 2, 12))
+        renderer.scene.add_geometry(str(i), geometry, material)
+    eye, target, up = data["overview"]
+    vertical = max(REACH[1], REACH[0] * height / width)
+    renderer.setup_camera(float(2 * np.degrees(np.arctan(vertical))), target, eye, up)
+    image = np.asarray(renderer.render_to_image())
+    image = image.reshape(height, 2, width, 2, -1)[..., :3].mean((1, 3))
+    from PIL import Image
+
+    Image.fromarray(np.rint(image).astype(np.uint8)).save(str(data["snapshot"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

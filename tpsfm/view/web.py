@@ -1,0 +1,180 @@
+"""The map in a web page, served by viser on this machine's loopback address."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tpsfm.errors import TpsfmError
+from tpsfm.model import Model
+from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
+from tpsfm.view.thumbnails import thumbnail
+
+if TYPE_CHECKING:
+    from viser import ViserServer
+
+
+def serve(
+    model: Model,
+    images: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    queries: Model | None = None,
+    query_images: Path | None = None,
+    block: bool = True,
+    ready=None,
+) -> ViserServer:
+    """Serve a page with a map's points, frustums and the photos' thumbnails; a click on a photo goes there.
+
+    Args:
+        images: the photos' folder; None or a missing photo leaves its frustum empty.
+        host: the address to listen on; "0.0.0.0" opens the page to the network.
+        port: 0 takes a free one.
+        queries, query_images: localized photos, a model in the same frame, and their folder.
+        block: serve until interrupted, else return at once; then `stop()` ends it.
+        ready: called with the page's address once it is served.
+
+    Raises:
+        TpsfmError: the port is in use or not allowed.
+    """
+    import viser
+
+    port = _free_port(host, port)
+    scene = scene_of(model, queries, max_points=500_000)
+    server = viser.ViserServer(host=host, port=port, label="tpsfm", verbose=False)
+    folders = [images] * len(model.images) + [query_images] * (len(scene.names) - len(model.images))
+    page = _Page(server, scene)
+    pictures = threading.Thread(target=page.show_thumbnails, args=(folders,), daemon=True)
+    pictures.start()
+    if ready:
+        ready(f"http://{'localhost' if host == '0.0.0.0' else host}:{port}")
+    if block:
+        try:
+            server.sleep_forever()
+        except KeyboardInterrupt:
+            server.stop()
+    return server
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port` if it can be had, a free one for 0; viser itself would quietly take another."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise TpsfmError(f"can't serve on {host}:{port} ({reason}); choose another with --port") from None
+        return probe.getsockname()[1]
+
+
+class _Page:
+    """What the browser shows: the scene and a small panel."""
+
+    def __init__(self, server: ViserServer, scene: Scene) -> None:
+        self.server, self.scene = server, scene
+        self.eye, self.target, self.up = scene.overview
+        server.scene.set_up_direction(self.up)
+        server.scene.set_background_image(np.full((2, 2, 3), BACKGROUND, np.uint8))
+        server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
+        point_size = scene.size / 10
+        self.cloud = server.scene.add_point_cloud(
+            "/points", scene.points, scene.colors, point_size=point_size, point_shape="circle", precision="float32"
+        )
+        self.frustums = [self._frustum(i) for i in range(len(scene.names))]
+        self._panel(point_size)
+        server.on_client_connect(self._overview)
+
+    def _frustum(self, index: int):
+        corners = self.scene.frustums[index].astype(np.float64)
+        apex, top_left, top_right, bottom_right, bottom_left = corners
+        across, down = top_right - top_left, bottom_left - top_left
+        depth = np.linalg.norm((top_left + bottom_right) / 2 - apex)
+        axes = [across / np.linalg.norm(across), down / np.linalg.norm(down)]
+        aspect, tangent = np.linalg.norm(across) / np.linalg.norm(down), np.linalg.norm(down) / 2 / depth
+        frustum = self.server.scene.add_camera_frustum(
+            f"/photos/{index:06d}",
+            fov=float(2 * np.arctan(tangent)),
+            aspect=float(aspect),
+            scale=float(depth * np.cbrt(aspect * tangent**2 / 3)),  # viser's scale is that of the volume
+            thickness=1.5,
+            thickness_units="screen",
+            color=tuple(int(c) for c in self.scene.frustum_colors[index]),
+            wxyz=_quaternion(np.stack([*axes, np.cross(*axes)], 1)),
+            position=apex,
+        )
+
+        @frustum.on_click
+        def _(event) -> None:
+            self.name.value = self.scene.names[index]
+            client = event.client
+            with client.atomic():
+                client.camera.up_direction = -down
+                client.camera.position = apex - 1.2 * (corners[1:].mean(0) - apex)
+                client.camera.look_at = corners[1:].mean(0)
+
+        return frustum
+
+    def _panel(self, point_size: float) -> None:
+        gui = self.server.gui
+        gui.add_markdown(f"**{len(self.scene.names):,}** photos, **{len(self.scene.points):,}** points")
+        size = gui.add_slider("Point size", 0.1, 5.0, 0.1, 1.0)
+        frustum = gui.add_slider("Photo size", 0.1, 5.0, 0.1, 1.0)
+        shown = gui.add_checkbox("Photos", True)
+        overview = gui.add_button("Overview")
+        self.name = gui.add_text("Selected", "click a photo", disabled=True)
+        scales = [handle.scale for handle in self.frustums]
+
+        @size.on_update
+        def _(_) -> None:
+            self.cloud.point_size = point_size * size.value
+
+        @frustum.on_update
+        def _(_) -> None:
+            with self.server.atomic():
+                for handle, scale in zip(self.frustums, scales, strict=True):
+                    handle.scale = scale * frustum.value
+
+        @shown.on_update
+        def _(_) -> None:
+            with self.server.atomic():
+                for handle in self.frustums:
+                    handle.visible = shown.value
+
+        @overview.on_click
+        def _(event) -> None:
+            self._overview(event.client)
+
+    def _overview(self, client) -> None:
+        with client.atomic():
+            client.camera.up_direction = self.up
+            client.camera.fov = float(2 * np.arctan(REACH[1]))
+            client.camera.position = self.eye
+            client.camera.look_at = self.target
+
+    def show_thumbnails(self, folders: list[Path | None]) -> None:
+        """Fill the frustums with their photos, one by one."""
+        for handle, name, folder in zip(self.frustums, self.scene.names, folders, strict=True):
+            picture = None if folder is None else thumbnail(Path(folder) / name)
+            if picture is not None:
+                handle.image = picture
+
+
+def _quaternion(rotation: np.ndarray) -> np.ndarray:
+    """float64 [4], wxyz, of a rotation [3, 3]."""
+    xx, yy, zz = np.diag(rotation)
+    yz, xz, xy = rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]
+    yz_, xz_, xy_ = rotation[2, 1] + rotation[1, 2], rotation[0, 2] + rotation[2, 0], rotation[1, 0] + rotation[0, 1]
+    matrix = np.array(
+        [
+            [xx + yy + zz, yz, xz, xy],
+            [yz, xx - yy - zz, xy_, xz_],
+            [xz, xy_, yy - xx - zz, yz_],
+            [xy, xz_, yz_, zz - xx - yy],
+        ]
+    )
+    return np.linalg.eigh(matrix)[1][:, -1]  # the quaternion is its eigenvector of the largest eigenvalue
