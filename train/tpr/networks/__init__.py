@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from tpr.networks.base import Dense, Network, sample_descriptors
+from tpr.networks.dcn import DCN
 from tpr.networks.s import Small
+from tpr.networks.swin import Swin
+from tpr.networks.vgg import VGG
 
 __all__ = ["NETWORKS", "Dense", "Network", "build_network", "sample_descriptors"]
 
-NETWORKS: dict[str, type[Network]] = {"s": Small}
+NETWORKS: dict[str, type[Network]] = {"s": Small, "vgg": VGG, "dcn": DCN, "swin": Swin}
 
 
 def build_network(name: str, **options) -> Network:

@@ -1,0 +1,280 @@
+"""What every backbone keeps to: shapes, where its cells lie, gradients, determinism; and what is special to each."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from tpr.complexity import macs_of, table
+from tpr.networks import NETWORKS, build_network
+from tpr.networks.base import parameters_of
+from tpr.networks.peaks import over_neighbours, peakiness, soft_detection
+from tpr.networks.windows import WindowAttention, join_windows, separate, split_windows
+
+SMALL = {
+    "s": {"dim": 16, "widths": (8, 8, 16, 16)},
+    "vgg": {"dim": 16, "widths": (4, 8, 8, 16)},
+    "dcn": {"dim": 16, "widths": (8, 8, 16)},
+    "swin": {"dim": 16, "width": 16, "depths": (2, 2), "window": 4, "head": 8},
+}
+PERIOD = {"s": 16, "vgg": 4, "dcn": 4, "swin": 32}  # pixels after which a network's own grids repeat
+every_network = pytest.mark.parametrize("name", list(SMALL))
+
+
+def make(name, steered=True):
+    """A small untrained network in evaluation mode; deformable layers look around, detection heads say something."""
+    torch.manual_seed(0)
+    network = build_network(name, **SMALL[name])
+    generator = torch.Generator().manual_seed(1)
+    for key, parameter in network.named_parameters():
+        if steered and ("steer" in key or "detect" in key):
+            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
+
+
+def picture(height, width, batch=1, seed=2):
+    """Smooth random images in [0, 1] that continue across their borders."""
+    coarse = torch.rand(batch, 1, height, width, generator=torch.Generator().manual_seed(seed))
+    smooth = F.avg_pool2d(F.pad(coarse, (2, 2, 2, 2), mode="circular"), 5, 1)
+    return (smooth - smooth.amin()) / (smooth.amax() - smooth.amin())
+
+
+def test_every_registered_network_is_tested():
+    assert set(SMALL) == set(NETWORKS)
+
+
+def test_an_unknown_network_is_named_with_those_there_are():
+    with pytest.raises(ValueError, match=r"'resnet'.*swin"):
+        build_network("resnet")
+
+
+def test_a_width_that_heads_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match="width of 40"):
+        build_network("swin", width=40)
+
+
+@every_network
+@pytest.mark.parametrize("size", [(64, 64), (37, 53), (97, 60)])
+def test_shapes(name, size):
+    network = make(name)
+    with torch.inference_mode():
+        out = network(picture(*size, batch=2))
+    height, width = out.descriptors.shape[2:]
+    assert out.descriptors.shape[:2] == (2, network.dim)
+    assert out.logits.shape == (2, 1, *size)
+    assert height * network.stride >= size[0] and width * network.stride >= size[1]
+    assert out.descriptors.isfinite().all() and out.logits.isfinite().all()
+
+
+@every_network
+def test_a_flat_image_gives_finite_numbers_and_gradients(name):
+    network = make(name)
+    image = torch.full((1, 1, 48, 48), 0.5, requires_grad=True)
+    out = network(image)
+    (out.descriptors.sum() + out.logits.sum()).backward()
+    assert out.descriptors.isfinite().all() and out.logits.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@every_network
+def test_a_shifted_image_shifts_descriptors_and_scores(name):
+    network, period = make(name), PERIOD[name]
+    image = picture(160, 160)
+    cells = period // network.stride
+    with torch.inference_mode():
+        before, after = network(image), network(image.roll((period, 2 * period), (2, 3)))
+    inner = 40 // network.stride
+    descriptors = before.descriptors.roll((cells, 2 * cells), (2, 3))[..., 2 * inner : -inner, 3 * inner : -inner]
+    torch.testing.assert_close(
+        after.descriptors[..., 2 * inner : -inner, 3 * inner : -inner], descriptors, rtol=1e-3, atol=1e-3
+    )
+    logits = before.logits.roll((period, 2 * period), (2, 3))[..., 80:-40, 120:-40]
+    torch.testing.assert_close(after.logits[..., 80:-40, 120:-40], logits, rtol=1e-3, atol=1e-3)
+
+
+def mirror_weights(network):
+    """Make each kernel its own mirror image, so that only a grid off the pixels' centre can tell left from right."""
+    for key, parameter in network.named_parameters():
+        if parameter.dim() == 4:
+            parameter.data = (parameter + parameter.flip(-1)) / 2
+        elif key.endswith("attention.bias"):
+            square = parameter.unflatten(1, (math.isqrt(parameter.shape[1]), -1))
+            parameter.data = ((square + square.flip(-1)) / 2).flatten(1)
+        elif key.endswith("reduce.weight"):
+            cells = parameter.unflatten(1, (2, 2, -1))
+            parameter.data = ((cells + cells.flip(2)) / 2).flatten(1)
+
+
+@every_network
+def test_cells_and_scores_are_centred(name):
+    """A mirrored image gives mirrored maps exactly if cell j lies where cell w − 1 − j is seen from the other side."""
+    network = make(name, steered=False)
+    mirror_weights(network)
+    image = picture(64, 96)
+    with torch.inference_mode():
+        plain, mirrored = network(image), network(image.flip(-1))
+    torch.testing.assert_close(mirrored.descriptors.flip(-1), plain.descriptors, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(mirrored.logits.flip(-1), plain.logits, rtol=1e-3, atol=1e-4)
+
+
+@every_network
+def test_gradients_reach_every_parameter(name):
+    network = make(name).train()
+    out = network(picture(48, 48, batch=2))
+    generator = torch.Generator().manual_seed(4)
+    of_descriptors = (out.descriptors * torch.randn(out.descriptors.shape, generator=generator)).sum()
+    of_scores = (out.logits * torch.randn(out.logits.shape, generator=generator)).sum()
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    first = torch.autograd.grad(of_descriptors, parameters, retain_graph=True, allow_unused=True)
+    second = torch.autograd.grad(of_scores, parameters, allow_unused=True)
+    for key, a, b in zip(names, first, second, strict=True):
+        reached = [g is not None and bool(g.abs().max() > 0) for g in (a, b)]
+        assert any(reached), key
+        if "detect" not in key and key != "sharpness":
+            assert reached[0], key
+    assert sum(g is not None and bool(g.abs().max() > 0) for g in second) > 3
+
+
+@every_network
+def test_the_same_seed_and_image_give_the_same_answer(name):
+    image = picture(50, 70)
+    with torch.inference_mode():
+        first, second = make(name)(image), make(name)(image)
+    assert torch.equal(first.descriptors, second.descriptors)
+    assert torch.equal(first.logits, second.logits)
+
+
+@every_network
+def test_images_of_a_batch_do_not_touch_each_other(name):
+    network, images = make(name), picture(48, 64, batch=2)
+    with torch.inference_mode():
+        together, alone = network(images), network(images[1:])
+    torch.testing.assert_close(together.descriptors[1:], alone.descriptors, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together.logits[1:], alone.logits, rtol=1e-4, atol=1e-4)
+
+
+@every_network
+def test_channels_last_changes_nothing(name):
+    network, image = make(name), picture(64, 48, batch=2)
+    with torch.inference_mode():
+        plain = network(image)
+        network.to(memory_format=torch.channels_last)
+        other = network(image.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(plain.descriptors, other.descriptors, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(plain.logits, other.logits, rtol=1e-4, atol=1e-4)
+
+
+@every_network
+def test_gain_and_offset_of_the_light_hardly_matter(name):
+    network, image = make(name), picture(64, 64)
+    with torch.inference_mode():
+        before, after = network(image), network(0.2 + 0.5 * image)
+    similarity = F.cosine_similarity(before.descriptors, after.descriptors)
+    assert similarity.min() > 0.999
+
+
+@every_network
+def test_descriptors_are_standardized_in_training(name):
+    network = make(name).train()
+    descriptors = network(picture(64, 64, batch=4)).descriptors
+    torch.testing.assert_close(descriptors.mean((0, 2, 3)), torch.zeros(network.dim), rtol=0, atol=1e-3)
+    deviation = descriptors.std((0, 2, 3), correction=0)
+    assert (deviation < 1.001).all() and deviation.median() > 0.9
+
+
+def test_neighbours_are_combined_as_by_a_loop():
+    x = torch.randn(1, 2, 5, 6, generator=torch.Generator().manual_seed(5))
+    wide = F.pad(x, (2, 2, 2, 2), mode="replicate")
+    expected = sum(wide[..., i : i + 5, j : j + 6] for i in (0, 2, 4) for j in (0, 2, 4))
+    torch.testing.assert_close(over_neighbours(x, torch.add, 2), expected)
+
+
+def test_soft_detection_follows_its_equation():
+    features = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(6))
+    cut = features.clamp_min(1e-6)
+    expected = []
+    for k in range(3):
+        around = cut[0, k, 1:4, 1:4].exp()
+        expected.append(around[1, 1] / around.sum() * cut[0, k, 2, 2] / cut[0, :, 2, 2].max())
+    torch.testing.assert_close(soft_detection(features)[0, 0, 2, 2], torch.stack(expected).max().log())
+
+
+def test_soft_detection_is_highest_where_one_channel_peaks_and_survives_extremes():
+    features = torch.zeros(1, 4, 9, 9)
+    features[0, 2, 3, 5] = 200
+    features.requires_grad_()
+    score = soft_detection(features)
+    assert score.argmax() == 3 * 9 + 5 and math.isclose(score.max().item(), 0, abs_tol=1e-5)
+    score.sum().backward()
+    assert score.isfinite().all() and features.grad.isfinite().all()
+
+
+def test_peakiness_follows_its_equation():
+    features = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(7))
+    place = features[0, :, 2, 2]
+    local = F.softplus(place - features[0, :, 1:4, 1:4].mean((1, 2)))
+    among = F.softplus(place - place.mean())
+    torch.testing.assert_close(peakiness(features, 1)[0, 0, 2, 2], (local * among).max())
+
+
+def test_windows_are_cut_and_joined():
+    x = torch.arange(2 * 6 * 9 * 2).reshape(2, 6, 9, 2)
+    windows = split_windows(x, 3)
+    assert torch.equal(windows[1, 4], x[1, 3:6, 3:6].flatten(0, 1))
+    assert torch.equal(join_windows(windows, 6, 9), x)
+
+
+def attend(layer, x):
+    """Window attention cell by cell: who shares the cell's window of the shifted grid, and lies inside, is heard."""
+    side, shift, heads = layer.window, layer.shift, layer.heads
+    height, width, channels = x.shape
+    query, key, value = layer.qkv(x).reshape(height, width, 3, heads, channels // heads).unbind(2)
+    out = torch.zeros_like(x)
+    for y in range(height):
+        for x_ in range(width):
+            top, left = ((p - shift) // side * side + shift for p in (y, x_))
+            rows = range(max(top, 0), min(top + side, height))
+            columns = range(max(left, 0), min(left + side, width))
+            heard = [(i, j) for i in rows for j in columns]
+            bias = [(y - i + side - 1) * (2 * side - 1) + x_ - j + side - 1 for i, j in heard]
+            for h in range(heads):
+                keys, values = (torch.stack([t[i, j, h] for i, j in heard]) for t in (key, value))
+                weights = keys @ query[y, x_, h] / math.sqrt(channels // heads) + layer.bias[h, bias]
+                part = slice(h * channels // heads, (h + 1) * channels // heads)
+                out[y, x_, part] = weights.softmax(0) @ values
+    return layer.project(out)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("size", [(8, 8), (6, 11), (3, 4)])
+def test_window_attention_is_that_of_the_loop(size, shift):
+    torch.manual_seed(0)
+    layer = WindowAttention(8, 2, 4, shift)
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(2, *size, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x)[1], attend(layer, x[1]), rtol=1e-4, atol=1e-5)
+
+
+def test_no_cell_is_cut_off_from_itself():
+    apart = separate(5, 6, (8, 8), 4, 2, "cpu")
+    assert (apart.diagonal(dim1=1, dim2=2) == 0).all()
+
+
+def test_table_of_networks():
+    rows = {row.name: row for row in table()}
+    assert set(rows) == set(NETWORKS)
+    assert rows["s"].parameters <= 1_000_000
+    assert 7e6 < rows["swin"].parameters < 15e6
+    for name, row in rows.items():
+        if name in ("s", "dcn"):
+            network = build_network(name)
+            assert row.parameters == parameters_of(network)
+            assert (row.dim, row.stride) == (network.dim, network.stride)
+
+
+def test_macs_of_a_network_counted_by_hand():
+    network = build_network("vgg", dim=8, widths=(2, 3, 4, 5))
+    full, half, quarter = 64 * 48, 32 * 24, 16 * 12
+    blocks = full * 9 * (2 + 2 * 2) + half * 9 * (2 * 3 + 3 * 3) + quarter * 9 * (3 * 4 + 2 * 4 * 4)
+    assert macs_of(network, 48, 64) == blocks + quarter * 9 * (4 * 5 + 2 * 5 * 5) + quarter * 5 * 8
