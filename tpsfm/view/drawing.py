@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.view.scene import BACKGROUND, EDGES, REACH, Scene
+from tpsfm.view.scene import BACKGROUND, EDGES, REACH, Scene, view_rotation
 
 _NO_LIBRARY, _NO_WINDOW = 3, 4
 _REMEDY = "on Debian or Ubuntu: apt install libusb-1.0-0 libgl1 libgomp1"
@@ -89,11 +89,12 @@ def _window(o3d, geometries, data) -> int:
     options = window.get_render_option()
     options.point_size, options.background_color = 4, np.array(BACKGROUND) / 255
     eye, target, up = data["overview"]
-    control = window.get_view_control()
-    control.set_front((eye - target) / np.linalg.norm(eye - target))
-    control.set_lookat(target)
-    control.set_up(up)
-    control.set_zoom(0.34)
+    camera = o3d.camera.PinholeCameraParameters()
+    rotation = view_rotation(eye, target, up)
+    focal = 0.5 * min(width / REACH[0], height / REACH[1])
+    camera.intrinsic = o3d.camera.PinholeCameraIntrinsic(width, height, focal, focal, width / 2 - 0.5, height / 2 - 0.5)
+    camera.extrinsic = np.vstack([np.column_stack([rotation, -rotation @ eye]), [0, 0, 0, 1]])
+    window.get_view_control().convert_from_pinhole_camera_parameters(camera, allow_arbitrary=True)
     window.run()
     window.destroy_window()
     return 0

@@ -43,7 +43,7 @@ class Scene:
         """Eye, target and up, float64 [3] each: from behind the photos and above them, all in sight."""
         everything = np.concatenate([self.points, self.frustums[:, 0]]).astype(np.float64)
         if not len(everything):
-            return np.array([0.0, -1, 0]), np.zeros(3), self.up
+            return np.array([0.0, 0.0, -1.0]), np.zeros(3), self.up
         low, high = np.percentile(everything, (1, 99), axis=0)
         target = np.clip(everything, low, high).mean(0)
         back = -_axes(self.frustums)[:, 2].sum(0) if len(self.frustums) else np.zeros(3)
@@ -141,6 +141,6 @@ def _vertical(frustums) -> np.ndarray:
         return np.array([0.0, -1.0, 0.0])
     right, down, _ = _axes(frustums).transpose(1, 0, 2)
     mean = -down.mean(0)
-    spread = right.T @ right / len(right) - 0.1 * np.outer(mean, mean)
+    spread = right.T @ right / len(right) - 0.01 * np.outer(mean, mean)
     up = np.linalg.eigh(spread)[1][:, 0]
     return up if up @ mean >= 0 else -up

@@ -48,15 +48,15 @@ def serve(
     server = viser.ViserServer(host=host, port=port, label="tpsfm", verbose=False)
     folders = [images] * len(model.images) + [query_images] * (len(scene.names) - len(model.images))
     page = _Page(server, scene)
-    pictures = threading.Thread(target=page.show_thumbnails, args=(folders,), daemon=True)
-    pictures.start()
-    if ready:
-        ready(f"http://{'localhost' if host == '0.0.0.0' else host}:{port}")
-    if block:
-        try:
+    threading.Thread(target=page.show_thumbnails, args=(folders,), daemon=True).start()
+    try:
+        if ready:
+            ready(f"http://{'localhost' if host == '0.0.0.0' else host}:{port}")
+        if block:
             server.sleep_forever()
-        except KeyboardInterrupt:
-            server.stop()
+    except KeyboardInterrupt:
+        page.closed.set()
+        server.stop()
     return server
 
 
@@ -76,7 +76,7 @@ class _Page:
     """What the browser shows: the scene and a small panel."""
 
     def __init__(self, server: ViserServer, scene: Scene) -> None:
-        self.server, self.scene = server, scene
+        self.server, self.scene, self.closed = server, scene, threading.Event()
         self.eye, self.target, self.up = scene.overview
         server.scene.set_up_direction(self.up)
         server.scene.set_background_image(np.full((2, 2, 3), BACKGROUND, np.uint8))
@@ -160,6 +160,8 @@ class _Page:
         """Fill the frustums with their photos, one by one."""
         for handle, name, folder in zip(self.frustums, self.scene.names, folders, strict=True):
             picture = None if folder is None else thumbnail(Path(folder) / name)
+            if self.closed.is_set():
+                return
             if picture is not None:
                 handle.image = picture
 
