@@ -48,9 +48,7 @@ def colmaps(images: Path, keypoints: int, size: int, threads: int) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "database.db"
         marks = [time.perf_counter()]
-        pycolmap.extract_features(
-            database, images, extraction_options=extraction, device=pycolmap.Device.cpu
-        )
+        pycolmap.extract_features(database, images, extraction_options=extraction, device=pycolmap.Device.cpu)
         marks.append(time.perf_counter())
         pycolmap.match_exhaustive(database, matching_options=matching, device=pycolmap.Device.cpu)
         marks.append(time.perf_counter())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tpsfm.errors import TpsfmError
-from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
+from tpsfm.evaluation.poses import aligned_errors, load_poses, pose_auc, pose_errors
 from tpsfm.model import Pose
 
 
@@ -33,9 +33,7 @@ def truth():
 
 def test_a_similarity_of_the_world_is_no_error(truth):
     world, shift, scale = turn(50) @ turn(30, 0), np.array([5.0, -2, 1]), 3.7
-    moved = {
-        name: pose(p.rotation @ world.T, scale * (world @ p.center) + shift) for name, p in truth.items()
-    }
+    moved = {name: pose(p.rotation @ world.T, scale * (world @ p.center) + shift) for name, p in truth.items()}
     errors = pose_errors(truth, moved)
     assert errors.shape == (10,)
     assert errors.max() < 1e-9
@@ -78,9 +76,7 @@ def test_auc_is_the_exact_area():
 
 def test_known_poses_file(tmp_path, truth):
     path = tmp_path / "gt.json"
-    path.write_text(
-        json.dumps({n: {"R": p.rotation.tolist(), "C": p.center.tolist()} for n, p in truth.items()})
-    )
+    path.write_text(json.dumps({n: {"R": p.rotation.tolist(), "C": p.center.tolist()} for n, p in truth.items()}))
     assert pose_errors(load_poses(path), truth).max() < 1e-6
     with pytest.raises(TpsfmError, match=r"nowhere\.json"):
         load_poses(tmp_path / "nowhere.json")
@@ -88,3 +84,27 @@ def test_known_poses_file(tmp_path, truth):
         path.write_text(content)
         with pytest.raises(TpsfmError, match=r"gt\.json"):
             load_poses(path)
+
+
+def test_a_moved_and_scaled_copy_has_no_aligned_error():
+    rng = np.random.default_rng(3)
+    quarter = turn(90)
+    truth, moved = {}, {}
+    for i in range(4):
+        q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        rotation = q * np.sign(np.linalg.det(q))
+        center = rng.normal(size=3)
+        truth[str(i)] = Pose(0, rotation, -rotation @ center)
+        other = 3 * quarter @ center + [1, 2, 3]
+        moved[str(i)] = Pose(0, rotation @ quarter.T, -rotation @ quarter.T @ other)
+    distance, angle = aligned_errors(truth, moved)
+    np.testing.assert_allclose(distance, 0, atol=1e-12)
+    np.testing.assert_allclose(angle, 0, atol=1e-6)
+
+
+def test_aligned_errors_tell_a_turned_camera():
+    poses = {str(i): Pose(0, np.eye(3), -np.array(c, float)) for i, c in enumerate([(0, 0, 0), (1, 0, 0), (0, 2, 0)])}
+    estimated = poses | {"0": Pose(0, turn(10), np.zeros(3))}
+    distance, degrees = aligned_errors(poses, estimated)
+    np.testing.assert_allclose(distance, 0, atol=1e-12)
+    np.testing.assert_allclose(degrees, [10, 0, 0], atol=1e-9)

@@ -142,7 +142,7 @@ def reconstruct(images: Path, out: Path, **given) -> None:
     workspace = tpsfm.reconstruct(images, out, progress=progress, **given)
     for line in describe(workspace):
         progress.say(line)
-    progress.say(f"see it               tpsfm view {out}   or open {workspace.report}")
+    progress.say(f"see it              tpsfm view {out}   or open {workspace.report}")
 
 
 def one_stage(stage: str, out: Path, images: Path | None = None, **given) -> None:
@@ -207,10 +207,9 @@ def map_(out: Path, **given) -> None:
 def export(out: Path, format_: str, to: Path) -> None:
     """Write the map of OUT for another program."""
     from tpsfm import colmap
-    from tpsfm.results import image_folder
-    from tpsfm.workspace import Workspace
+    from tpsfm.results import image_folder, open_map
 
-    workspace = Workspace.open(out)
+    workspace, _ = open_map(out)
     click.echo(colmap.export(workspace.sparse, format_, to, image_folder(workspace)))
 
 
@@ -224,3 +223,59 @@ def info(out: Path) -> None:
 
     for line in describe(Workspace.open(out)):
         click.echo(line)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--snapshot", type=FOLDER, help="Draw it off-screen into this PNG instead.")
+@click.option("--web", is_flag=True, help="Serve a page instead.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="For --web: 0.0.0.0 opens it to the network.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="For --web; 0: a free one."
+)
+@example("tpsfm view map/ --snapshot map.png")
+def view(out: Path, snapshot: Path | None, web: bool, host: str, port: int) -> None:
+    """Show the map of OUT: an Open3D window where there is a display, else a page in the browser."""
+    from tpsfm.results import open_map
+    from tpsfm.view.window import has_display, show
+
+    workspace, model = open_map(out)
+    if snapshot is not None:
+        from tpsfm.view.snapshot import snapshot as draw
+
+        draw(model, snapshot)
+        click.echo(snapshot)
+        return
+    if not web and has_display():
+        try:
+            return show(model)
+        except TpsfmError as error:
+            click.echo(f"no window: {error}; serving a page instead", err=True)
+    from tpsfm.view.web import serve
+
+    images = Path(workspace.manifest["images"])
+    serve(model, images, host, port, ready=lambda address: click.echo(f"{address}   (Ctrl-C ends it)"))
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--views", type=click.IntRange(2), default=24, show_default=True, help="Photos to render.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@example("tpsfm demo demo/")
+def demo(out: Path, views: int, seed: int) -> None:
+    """Render a scene with known cameras into OUT, map it as `reconstruct` does, and print the true error."""
+    import tpsfm
+    from tpsfm.demo import render_scene, report_errors
+    from tpsfm.results import describe
+
+    progress = terminal()
+    with progress.bar("rendering", views) as update:
+        images = render_scene(out, views, seed=seed, progress=lambda done: update(done, views))
+    workspace = tpsfm.reconstruct(images, out / "map", progress=progress, seed=seed)
+    for line in [*describe(workspace), *report_errors(workspace.sparse, out / "gt.json")]:
+        progress.say(line)
+    progress.say(f"see it              tpsfm view {out / 'map'}   or open {workspace.report}")
+
+
+if __name__ == "__main__":
+    main()

@@ -117,3 +117,20 @@ def _write_photo(path, image):
     exif[0x010F], exif[0x0110] = "tpsfm", "demo camera"
     exif.get_ifd(0x8769)[0xA405] = _FOCAL_35MM
     Image.fromarray(image).save(path, quality=94, subsampling=0, exif=exif)
+
+
+def report_errors(model: Path, truth: Path) -> list[str]:
+    """Lines that tell how far a map's cameras are from the known ones in `gt.json`.
+
+    The map is laid over the known cameras by the similarity that fits their centres best.
+    """
+    from tpsfm.evaluation.poses import aligned_errors, load_poses, pose_auc, pose_errors
+    from tpsfm.model import read_model
+
+    known, found = load_poses(truth), read_model(model).images
+    metres, degrees = aligned_errors(known, found)
+    auc = pose_auc(pose_errors(known, found), (1, 5))
+    return [
+        f"true error          {100 * np.median(metres):.1f} cm and {np.median(degrees):.2f}° (median over the photos)",
+        f"pose AUC@1°, 5°     {100 * auc[0]:.1f}, {100 * auc[1]:.1f}",
+    ]

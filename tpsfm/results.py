@@ -8,7 +8,7 @@ from tpsfm import colmap
 from tpsfm.colmap.export import write_ply
 from tpsfm.diagnosis import why_left_out
 from tpsfm.errors import TpsfmError
-from tpsfm.model import read_model, summary
+from tpsfm.model import Model, read_model, summary
 from tpsfm.store import FeatureStore, MatchStore
 from tpsfm.workspace import Workspace, remember_map
 
@@ -48,6 +48,18 @@ def finish(workspace: Workspace) -> None:
     from tpsfm.view.report import write_report
 
     write_report(workspace, model)
+
+
+def open_map(root: Path) -> tuple[Workspace, Model]:
+    """A workspace and the map in it.
+
+    Raises:
+        TpsfmError: `root` is no workspace or holds no map yet.
+    """
+    workspace = Workspace.open(root)
+    if not (workspace.sparse / "images.bin").exists():
+        raise TpsfmError(f"{root}: there is no map yet; run 'tpsfm reconstruct' or 'tpsfm map'")
+    return workspace, read_model(workspace.sparse)
 
 
 def diagnose(workspace: Workspace, registered: list[str]) -> dict[str, str]:

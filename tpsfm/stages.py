@@ -64,6 +64,7 @@ def extract(
     if len(keys) < 2:
         raise TpsfmError(f"{images}: {len(keys)} of {len(names)} photos can be read; a map needs at least two")
     workspace.manifest |= {"images": str(images.resolve()), "photos": keys, "unreadable": unreadable}
+    log.info("features: %d extracted, %d kept", extracted, len(keys) - extracted)
     key = digest(sorted(keys.items()))
     counts = {"photos": len(keys), "keypoints": keypoints, "unreadable": len(unreadable)}
     _finish(workspace, "extract", key, start, extracted, counts)
@@ -218,6 +219,7 @@ def match(
         (progress or Quiet()).bar("matches", len(pairs)) as update,
     ):
         counts = match_pairs(features, matches, pairs, keys, options, device, update)
+    log.info("matches: %d pairs matched, %d kept", counts["matched"], counts["reused"])
     _finish(workspace, "match", key, start, counts["matched"], {"pairs": len(pairs)})
 
 

@@ -77,14 +77,56 @@ def pose_auc(errors: np.ndarray, thresholds: Sequence[float] = (1, 3, 5, 10)) ->
     return [float(np.clip(1 - errors / threshold, 0, None).mean()) for threshold in thresholds]
 
 
+def align(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """The similarity that takes points onto others with the least squared distance.
+
+    Args:
+        source, target: [N, 3], N >= 2.
+
+    Returns:
+        scale, rotation [3, 3] and translation [3]: target ≈ scale · source @ rotation.T + translation.
+        Source: Umeyama, PAMI 1991.
+    """
+    mean_source, mean_target = source.mean(0), target.mean(0)
+    centred = source - mean_source
+    u, spectrum, vt = np.linalg.svd((target - mean_target).T @ centred)
+    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
+    rotation = u * sign @ vt
+    scale = float((spectrum * sign).sum() / max((centred**2).sum(), 1e-300))
+    return scale, rotation, mean_target - scale * rotation @ mean_source
+
+
+def aligned_errors(truth: Mapping[str, Pose], estimated: Mapping[str, Pose]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of each camera after a map is aligned with the known centres.
+
+    Args:
+        truth, estimated: poses by image name; those in both count, sorted by name.
+
+    Returns:
+        Distances between the centres [N] in the truth's unit, and rotation angles [N] in degrees.
+    """
+    names = sorted(set(truth) & set(estimated))
+    if len(names) < 2:
+        return np.zeros(0), np.zeros(0)
+    known = np.array([truth[name].center for name in names])
+    found = np.array([estimated[name].center for name in names])
+    scale, rotation, translation = align(found, known)
+    distance = np.linalg.norm(scale * found @ rotation.T + translation - known, axis=1)
+    angles = [_rotation_angle(truth[name].rotation @ rotation @ estimated[name].rotation.T) for name in names]
+    return distance, np.degrees(angles)
+
+
 def _pair_error(truth0: Pose, truth1: Pose, pose0: Pose, pose1: Pose) -> float:
-    rotation = _relative_rotation(truth0, truth1) @ _relative_rotation(pose0, pose1).T
-    # atan2 keeps its precision at small angles, where the arc cosine of the trace loses half the digits.
-    twist = rotation - rotation.T
-    sine = np.linalg.norm([twist[2, 1], twist[0, 2], twist[1, 0]]) / 2
-    angle = np.arctan2(sine, (np.trace(rotation) - 1) / 2)
+    angle = _rotation_angle(_relative_rotation(truth0, truth1) @ _relative_rotation(pose0, pose1).T)
     direction = _angle(_baseline(truth0, truth1), _baseline(pose0, pose1))
     return float(np.degrees(max(angle, direction)))
+
+
+def _rotation_angle(rotation: np.ndarray) -> float:
+    """Radians; atan2 keeps its precision at small angles, where the arc cosine of the trace loses half the digits."""
+    twist = rotation - rotation.T
+    sine = np.linalg.norm([twist[2, 1], twist[0, 2], twist[1, 0]]) / 2
+    return float(np.arctan2(sine, (np.trace(rotation) - 1) / 2))
 
 
 def _relative_rotation(pose0: Pose, pose1: Pose) -> np.ndarray:
