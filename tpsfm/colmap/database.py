@@ -48,16 +48,20 @@ def build_database(
     path = Path(path)
     new = path.with_name(path.name + ".new")
     _remove(new)
-    with open_database(new, create=True) as db, pycolmap.DatabaseTransaction(db):
-        ids = _write_images(db, infos, camera_of, camera_model)
-        for name, image_id in ids.items():
-            # COLMAP's origin is the corner of the top-left pixel, half a pixel from its centre.
-            db.write_keypoints(image_id, np.asarray(keypoints(name), np.float32) + np.float32(0.5))
-        pairs = 0
-        for name0, name1, indices in matches:
-            if len(indices):
-                db.write_matches(ids[name0], ids[name1], np.asarray(indices, np.uint32))
-                pairs += 1
+    try:
+        with open_database(new, create=True) as db, pycolmap.DatabaseTransaction(db):
+            ids = _write_images(db, infos, camera_of, camera_model)
+            for name, image_id in ids.items():
+                # COLMAP's origin is the corner of the top-left pixel, half a pixel from its centre.
+                db.write_keypoints(image_id, np.asarray(keypoints(name), np.float32) + np.float32(0.5))
+            pairs = 0
+            for name0, name1, indices in matches:
+                if len(indices):
+                    db.write_matches(ids[name0], ids[name1], np.asarray(indices, np.uint32))
+                    pairs += 1
+    except BaseException:
+        _remove(new)
+        raise
     _remove(path)
     os.replace(new, path)
     return pairs

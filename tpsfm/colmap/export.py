@@ -44,7 +44,7 @@ def export(model: str | Path, format: str, out: str | Path, images: str | Path) 
         `out`.
 
     Raises:
-        TpsfmError: the format is unknown or can't hold a camera model of this map; the map is damaged; `out`
+        TpsfmError: the format is unknown or can't hold a camera model or a name of this map; the map is damaged; `out`
             can't be written.
     """
     if format not in _WRITERS:
@@ -81,6 +81,9 @@ def _write_binary(folder: Path, model: Model, out: Path, images: Path) -> None:
 
 
 def _write_text(folder: Path, model: Model, out: Path, images: Path) -> None:
+    spaced = next((name for name in model.images if any(map(str.isspace, name))), None)
+    if spaced is not None:
+        raise TpsfmError(f"COLMAP's text format can't hold the space in '{spaced}'; use 'colmap-bin'")
     pycolmap.Reconstruction(folder).write_text(out)
 
 

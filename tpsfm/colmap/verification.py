@@ -15,6 +15,8 @@ from tpsfm.colmap.database import open_database
 from tpsfm.colmap.engine import pycolmap
 
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
+_MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
+_OTHER_ID = 1_000_000_000  # beyond any camera's id
 _NO_GEOMETRY = {
     int(pycolmap.TwoViewGeometryConfiguration.UNDEFINED),
     int(pycolmap.TwoViewGeometryConfiguration.DEGENERATE),
@@ -46,16 +48,21 @@ def verify_matches(
     """
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.random_seed = seed
+    options.ransac.max_num_trials = _MAX_TRIALS
     inliers = {}
     with open_database(path) as db, pycolmap.DatabaseTransaction(db):
         db.clear_two_view_geometries()
         images = {image.image_id: image for image in db.read_all_images()}
         pairs = [pycolmap.pair_id_to_image_pair(pair_id) for pair_id in db.read_num_matches()[0]]
-        for done, (first, second, geometry) in enumerate(_geometries(db, images, pairs, options, threads), 1):
-            db.write_two_view_geometry(first, second, geometry)
-            inliers[images[first].name, images[second].name] = _count(geometry)
-            if progress is not None:
-                progress(done, len(pairs))
+        try:
+            for first, second, geometry in _geometries(db, images, pairs, options, threads):
+                db.write_two_view_geometry(first, second, geometry)
+                inliers[images[first].name, images[second].name] = _count(geometry)
+                if progress is not None:
+                    progress(len(inliers), len(pairs))
+        except BaseException:  # COLMAP's transaction commits even then
+            db.clear_two_view_geometries()
+            raise
     return inliers
 
 
@@ -65,8 +72,7 @@ def verified_inliers(path: str | Path) -> dict[tuple[str, str], int]:
         names = {image.image_id: image.name for image in db.read_all_images()}
         pairs = map(pycolmap.pair_id_to_image_pair, db.read_num_matches()[0])
         return {
-            (names[first], names[second]): _count(db.read_two_view_geometry(first, second))
-            for first, second in pairs
+            (names[first], names[second]): _count(db.read_two_view_geometry(first, second)) for first, second in pairs
         }
 
 
@@ -78,6 +84,9 @@ def _geometries(db, images: dict, pairs: list[tuple[int, int]], options, threads
     """(image id, image id, two-view geometry) of each pair, in order."""
     threads = threads if threads > 0 else os.cpu_count() or 1
     cameras = {camera.camera_id: camera for camera in db.read_all_cameras()}
+    # Where one camera of unknown focal length took both photos, COLMAP solves for that focal length too: three
+    # times slower, and no more accurate at the end. Under another id it takes the fundamental matrix.
+    others = {camera_id: _renamed(camera) for camera_id, camera in cameras.items()}
 
     @lru_cache(_CACHED_IMAGES)
     def points(image_id: int) -> np.ndarray:
@@ -90,7 +99,7 @@ def _geometries(db, images: dict, pairs: list[tuple[int, int]], options, threads
                 pycolmap.estimate_two_view_geometry,  # releases the GIL
                 cameras[images[first].camera_id],
                 points(first),
-                cameras[images[second].camera_id],
+                others[images[second].camera_id],
                 points(second),
                 db.read_matches(first, second),
                 options,
@@ -101,3 +110,7 @@ def _geometries(db, images: dict, pairs: list[tuple[int, int]], options, threads
                 yield first, second, estimate.result()
         for first, second, estimate in waiting:
             yield first, second, estimate.result()
+
+
+def _renamed(camera):
+    return pycolmap.Camera({**camera.todict(), "camera_id": camera.camera_id + _OTHER_ID})
