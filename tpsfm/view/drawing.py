@@ -51,12 +51,12 @@ def run(scene: Scene, snapshot: Path | None = None, size: tuple[int, int] = (128
         except subprocess.TimeoutExpired:
             raise TpsfmError(f"Open3D took more than {timeout} s to draw; try 'tpsfm view --web'") from None
     if done.returncode == _NO_LIBRARY:
-        more = " libvulkan1 mesa-vulkan-drivers" if snapshot else ""
-        raise TpsfmError(f"Open3D can't start ({done.stdout.strip()}); {_REMEDY}{more}; or use 'tpsfm view --web'")
+        raise TpsfmError(f"Open3D can't start ({done.stdout.strip()}); {_REMEDY}; or use 'tpsfm view --web'")
     if done.returncode == _NO_WINDOW:
         raise TpsfmError("no window can be opened here; use 'tpsfm view --web' or 'tpsfm view --snapshot map.png'")
     if done.returncode or (snapshot and not Path(snapshot).exists()):
-        raise TpsfmError(f"Open3D failed (exit status {done.returncode}); use 'tpsfm view --web'")
+        remedy = f"{_REMEDY} libvulkan1 mesa-vulkan-drivers" if snapshot else "use 'tpsfm view --web'"
+        raise TpsfmError(f"Open3D failed (exit status {done.returncode}); {remedy}")
 
 
 def main(job: str) -> int:
