@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tpr.complexity import macs_of, table
 from tpr.networks import NETWORKS, build_network
 from tpr.networks.base import parameters_of
-from tpr.networks.peaks import over_neighbours, peakiness, soft_detection
+from tpr.networks.peaks import over_neighbours, peakiness, relative, soft_detection
 from tpr.networks.windows import WindowAttention, join_windows, separate, split_windows
 
 SMALL = {
@@ -88,7 +88,10 @@ def test_a_flat_image_gives_finite_numbers_and_gradients(name):
 
 @every_network
 def test_a_shifted_image_shifts_descriptors_and_scores(name):
-    """Down and left by one period; compared in the middle, out of sight of the borders."""
+    """Down and left by one period; compared in the middle, out of sight of the borders.
+
+    Scores relative to an image's mean differ by a constant, for the borders count in the mean.
+    """
     network, period = make(name), PERIOD[name]
     image = picture(384, 384)
     with torch.inference_mode():
@@ -98,6 +101,8 @@ def test_a_shifted_image_shifts_descriptors_and_scores(name):
         was = was[..., low:high, low:high]
         is_now = is_now[..., low + step : high + step, low - step : high - step]
         assert was.std() > 0.1
+        if cell == 1:
+            was, is_now = was - was.mean(), is_now - is_now.mean()
         torch.testing.assert_close(is_now, was, rtol=1e-3, atol=2e-3)
 
 
@@ -224,6 +229,12 @@ def test_peakiness_follows_its_equation():
     local = F.softplus(place - features[0, :, 1:4, 1:4].mean((1, 2)))
     among = F.softplus(place - place.mean())
     torch.testing.assert_close(peakiness(features, 1)[0, 0, 2, 2], (local * among).max())
+
+
+def test_relative_scores_have_mean_one_in_each_image():
+    scores = 1 + 9 * torch.rand(2, 1, 4, 6, generator=torch.Generator().manual_seed(9))
+    divided = scores / scores.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(relative(scores.log()), divided.log())
 
 
 def test_windows_are_cut_and_joined():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tpr.networks.base import Dense, Network, standardize, upsample
 from tpr.networks.deformable import DeformableConv2d
-from tpr.networks.peaks import peakiness
+from tpr.networks.peaks import peakiness, relative
 from tpr.networks.s import conv
 
 
@@ -21,8 +21,9 @@ def deformable(channels: int) -> nn.Sequential:
 class DCN(Network):
     """Two convolutions at full resolution, two at half, two and three deformable ones at a quarter.
 
-    Detection: the log of the mean `peakiness` of the three levels, weighted 1, 2 and 3 from fine to coarse, their
-    neighbours 3, 2 and 1 cells away, each level enlarged to the image first; times a learned sharpness.
+    Detection: the mean `peakiness` of the three levels, weighted 1, 2 and 3 from fine to coarse, their neighbours 3, 2
+    and 1 cells away, each level enlarged to the image first; its log relative to the image's mean, times a learned
+    sharpness (the score to that power).
     Source: ASLFeat (Luo et al., CVPR 2020). Its convolutions of stride 2 are 3x3; ours are 4x4, centred between pixels.
 
     Args:
@@ -50,4 +51,4 @@ class DCN(Network):
         half = self.at_half(full)
         quarter = self.at_quarter(half)
         score = peakiness(full, 3) + 2 * upsample(peakiness(half, 2), 2) + 3 * upsample(peakiness(quarter, 1), 4)
-        return Dense(self.describe(quarter), self.sharpness * (score / 6).log())
+        return Dense(self.describe(quarter), self.sharpness * relative(score.log()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -41,3 +42,12 @@ def peakiness(features: Tensor, dilation: int) -> Tensor:
     local = F.softplus(features - over_neighbours(features, torch.add, dilation) / 9)
     among = F.softplus(features - features.mean(1, keepdim=True))
     return (local * among).amax(1, keepdim=True)
+
+
+def relative(log_scores: Tensor) -> Tensor:
+    """The log of scores [B, 1, H, W] divided by their mean over each image: 0 is an average place.
+
+    D2-Net divides by the sum; by the mean, large images score no lower.
+    """
+    mean = log_scores.logsumexp((2, 3), keepdim=True) - math.log(log_scores[0].numel())
+    return log_scores - mean

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tpr.networks.base import Dense, Network, standardize
-from tpr.networks.peaks import soft_detection
+from tpr.networks.peaks import relative, soft_detection
 from tpr.networks.s import conv
 
 
@@ -25,8 +25,8 @@ def dilated(inputs: int, outputs: int) -> nn.Sequential:
 class VGG(Network):
     """VGG-16 with batch normalisation, its third pooling without stride and its fourth block dilated instead.
 
-    Detection: `soft_detection` on the descriptors, times a learned sharpness (the score to that power), enlarged
-    bicubically: the maxima of the full-resolution map lie about where a parabola through the cells has its top.
+    Detection: `soft_detection` on the descriptors, relative to the image's mean, times a learned sharpness (the score
+    to that power), enlarged bicubically: maxima lie about where a parabola through the cells has its top.
     Sources: Simonyan and Zisserman, ICLR 2015; D2-Net (Dusmanu et al., CVPR 2019), whose third pooling, 2x2 without
     stride, moves all by half a cell; ours is 3x3 and centred.
 
@@ -55,5 +55,5 @@ class VGG(Network):
     def dense(self, image: Tensor) -> Dense:
         features = self.features(standardize(image).contiguous(memory_format=torch.channels_last))
         descriptors = self.describe(features)
-        scores = self.sharpness * soft_detection(descriptors)
+        scores = self.sharpness * relative(soft_detection(descriptors))
         return Dense(descriptors, F.interpolate(scores, scale_factor=4, mode="bicubic", align_corners=False))
