@@ -10,18 +10,18 @@ from torch.nn import functional as F
 
 
 class CornerLogits(nn.Module):
-    """Log Shi-Tomasi response, relative to its surroundings: [B, 1, H, W] -> [B, 1, H, W].
+    """Log Shi-Tomasi response of images of unit variance: [B, 1, H, W] -> [B, 1, H, W].
 
-    λ_min of the structure tensor, smoothed by a Gaussian of σ pixels; its logarithm less the mean over a window, so
-    that a change of contrast shifts nothing. Source: Shi and Tomasi, Good Features to Track, CVPR 1994.
+    log(λ_min + ε) − ½ log ε, with λ_min of the structure tensor, smoothed by a Gaussian of σ pixels: below zero where
+    there is little but noise. Source: Shi and Tomasi, Good Features to Track, CVPR 1994.
     """
 
-    def __init__(self, sigma: float = 1.5, window: int = 33, floor: float = 1e-6):
+    def __init__(self, sigma: float = 1.5, floor: float = 1e-3):
         super().__init__()
         taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(int(2 * sigma + 0.5) + 1)]
         total = 2 * sum(taps) - taps[0]
         self.taps = [tap / total for tap in taps]
-        self.cell, self.floor = window // 2, floor
+        self.floor = floor
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
@@ -30,10 +30,7 @@ class CornerLogits(nn.Module):
         xx, yy, xy = smooth(smooth(tensor, self.taps, 2), self.taps, 3).split(1, 1)
         half = (xx - yy) / 2
         smaller = (xx + yy) / 2 - (half * half + xy * xy).sqrt()
-        response = torch.log(smaller.clamp_min(0) + self.floor)
-        coarse = F.avg_pool2d(response, self.cell, ceil_mode=True, count_include_pad=False)
-        coarse = F.avg_pool2d(F.pad(coarse, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-        return response - F.interpolate(coarse, size=response.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.log(smaller.clamp_min(0) + self.floor) - 0.5 * math.log(self.floor)
 
 
 def sobel(image: Tensor) -> tuple[Tensor, Tensor]:

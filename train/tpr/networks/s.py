@@ -68,7 +68,8 @@ class Small(Network):
             nn.init.zeros_(head.bias)
 
     def dense(self, image: Tensor) -> Dense:
-        half = self.at_half(standardize(image).contiguous(memory_format=torch.channels_last))
+        image = standardize(image)
+        half = self.at_half(image.contiguous(memory_format=torch.channels_last))
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)
         sixteenth = self.at_sixteenth(eighth)
