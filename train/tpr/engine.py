@@ -2,142 +2,284 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import logging
 import math
+import os
 import time
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
-from tpr.config import Config, ConfigError
-from tpr.learner import Learner
+from tpr.cameras import fixed_cameras
+from tpr.card import write_card
+from tpr.config import Config, ConfigError, differences, plain
+from tpr.learner import Labels, Learner
+from tpr.monitor import Monitor, peak_memory
 from tpr.networks import build_network
-from tpr.photos import Photos, find_photos, is_validation
+from tpr.pairs import ViewPair
+from tpr.parallel import Processes
+from tpr.photos import Photos, find_photos, split
+from tpr.randomness import generator_for
+from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
 from tpr.validation import validate, validation_pairs
-from tpr.views import Views
+from tpr.vocabulary import build_vocabulary
 from tpr.weights import save_weights
 
+log = logging.getLogger("tpr")
 
-def warmup_cosine(step: int, steps: int, warmup: int) -> float:
-    """Rises linearly to 1 over the warm-up, then falls to 0 as half a cosine."""
-    return min(1.0, (step + 1) / max(warmup, 1)) * half_cosine(step, steps)
+LEAST_PHOTOS = 12
+CHECK = 10
 
 
-def half_cosine(step: int, steps: int) -> float:
-    """From 1 at the first step to 0 at the last."""
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
+class TrainingStopped(RuntimeError):
+    """Training can't go on; the message says why and where the last good state is."""
 
 
 class Trainer:
-    """One experiment: build it, `run` it, and it leaves weights, a checkpoint and a CSV behind.
+    """One experiment: build it, `run` it, and it leaves weights, their card, a checkpoint and a CSV behind.
+
+    Every step draws from generators of its own, seeded by (seed, purpose, process, step); so a resumed run needs no
+    random state, and the views of the next step can be drawn while this one is learned from.
 
     Args:
         photos: the folder of plain photos.
         config: the experiment.
-        out: the weights file to write; `<out>.checkpoint` and `<out>.csv` lie beside it.
-        device: where to train.
+        out: the weights file to write; `<out>.checkpoint`, `.csv`, `.curves` and `.md` lie beside it.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        licence: what the model card says of the photos' licences, beside a `licences` folder among them.
+
+    Raises:
+        ConfigError: there are too few photos, or the processes can't share the batch.
     """
 
-    def __init__(self, photos: str | Path, config: Config, out: str | Path, device: str = "cpu"):
-        self.config, self.out, self.device = config, Path(out), device
-        folder = Path(photos)
-        paths = find_photos(folder)
-        held_out = [p for p in paths if is_validation(p, folder, config.validation_share)]
-        self.photos = Photos([p for p in paths if p not in set(held_out)], device=device)
-        validation = Photos(held_out, device=device)
-        if not len(self.photos) or not len(validation):
-            raise ConfigError(f"{folder}: {len(paths)} photos are too few to train and validate with")
-        torch.manual_seed(config.seed)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        network = build_network(config.network.name, **config.network.options)
+    def __init__(
+        self, photos: str | Path, config: Config, out: str | Path, device: str = "cpu", licence: str | None = None
+    ):
+        self.config, self.out, self.folder, self.licence = config, Path(out), Path(photos), licence
+        self.processes = Processes(device)
+        self.device = self.processes.device
         plan = config.optimization
-        learner = Learner(network, config.loss, plan.points, config.sharpening)
-        self.learner = learner.to(device, memory_format=torch.channels_last)
-        trainable = [p for p in self.learner.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trainable, lr=plan.rate, weight_decay=plan.weight_decay)
-        self.validation = validation_pairs(
-            validation, Views(config.validation_size, config.views.warp, config.views.light), config.validation_pairs
-        )
-        self.step, self.seconds = 0, 0.0
+        if plan.batch % self.processes.count:
+            raise ConfigError(f"optimization.batch={plan.batch} can't be shared by {self.processes.count} processes")
+        self.load_photos()
+        torch.manual_seed(config.seed)
+        try:
+            network = build_network(config.network.name, **config.network.options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"network: {error}") from error
+        layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
+        self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
+        self.learner.to(self.device, memory_format=layout)
+        if config.run.compile:
+            self.learner.online.compile()
+            self.learner.target.compile()
+        self.trainable = [p for p in self.learner.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trainable, lr=plan.rate, weight_decay=plan.weight_decay)
+        self.step, self.seconds, self.waited = 0, 0.0, 0.0
+        self.figures: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
+
+    def load_photos(self) -> None:
+        """Read the photos and set some aside for validation."""
+        config, paths = self.config, find_photos(self.folder)
+        train, held_out = split(paths, self.folder, config.validation.share)
+        cameras = fixed_cameras(train, config.cameras)
+        if config.cameras and not cameras:
+            raise ConfigError(f"cameras='{config.cameras}': found in no path of a photo below {self.folder}")
+        self.photos = Photos(train, device=self.device, cameras=cameras)
+        validation = Photos(held_out, device=self.device)
+        good = len(self.photos) + len(validation)
+        if good < LEAST_PHOTOS or not len(validation):
+            skipped = len(paths) - good
+            raise ConfigError(
+                f"{self.folder}: {good} usable photos ({skipped} skipped) are too few; give at least {LEAST_PHOTOS}, "
+                "50 are a good start"
+            )
+        names = "\n".join(path.relative_to(self.folder).as_posix() for path in self.photos.paths)
+        self.digest = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
+        self.pairs = validation_pairs(validation, config.validation.size, config.validation.pairs)
 
     @property
     def checkpoint(self) -> Path:
         return self.out.with_suffix(".checkpoint")
 
     def state(self) -> dict:
+        """All that a run is, between two steps."""
         return {
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "generator": torch.get_rng_state(),
             "step": self.step,
             "seconds": self.seconds,
-            "config": asdict(self.config),
+            "waited": self.waited,
+            "figures": self.figures,
+            "sums": self.sums,
+            "config": plain(self.config),
+            "photos": self.digest,
+            "processes": self.processes.count,
         }
 
     def save(self) -> None:
         """Replace the checkpoint and the weights (the target encoder's, an average over steps)."""
+        if not self.processes.first:
+            return
         self.out.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".checkpoint.partial")
-        torch.save(self.state(), partial)
+        with partial.open("wb") as file:
+            torch.save(self.state(), file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(self.checkpoint)
         network = self.config.network
         save_weights(self.out, self.learner.target, network.name, network.options)
 
     def resume(self) -> None:
-        """Go on exactly where the checkpoint was written."""
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        """Go on exactly where the checkpoint was written.
+
+        Raises:
+            ConfigError: it is damaged, or of another experiment.
+        """
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ConfigError(f"{self.checkpoint}: not a whole checkpoint; delete it to begin anew") from error
+        found, given = state["config"], plain(self.config)
+        other = differences({**found, "run": None}, {**given, "run": None})
+        if other:
+            raise ConfigError(f"{self.checkpoint} is of another configuration: {'; '.join(other[:3])}")
+        if state["photos"] != self.digest:
+            raise ConfigError(f"{self.checkpoint} is of other photos than are below {self.folder} now")
+        if state["processes"] != self.processes.count:
+            raise ConfigError(f"{self.checkpoint} is of a run with {state['processes']} processes; give as many")
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
-        self.step, self.seconds = state["step"], state["seconds"]
+        torch.set_rng_state(state["generator"])
+        for name in ("step", "seconds", "waited", "figures", "sums"):
+            setattr(self, name, state[name])
 
-    def update(self) -> dict[str, float]:
-        """One step of training; returns the terms of the loss."""
-        plan, steps = self.config.optimization, self.config.optimization.steps
+    def draw(self, step: int) -> ViewPair:
+        """This process's share of the pairs of a step."""
+        plan = self.config.optimization
+        generator = generator_for(self.config.seed, "views", self.processes.rank, step)
+        strength = curriculum(step, plan.steps, plan.strength)
+        return self.config.views.draw(self.photos, plan.batch // self.processes.count, strength, generator)
+
+    def update(self, pair: ViewPair) -> dict[str, torch.Tensor]:
+        """One step of training; returns the terms of the loss, on the device."""
+        plan, step = self.config.optimization, self.step
+        soft = self.config.method.labels is Labels.generation
+        if soft and starts_generation(step, plan.steps, plan.generations):
+            self.learner.begin_generation()
         for group in self.optimizer.param_groups:
-            group["lr"] = plan.rate * warmup_cosine(self.step, steps, plan.warmup)
-        grown = min(1.0, 2 * self.step / steps)
-        strength = plan.strength[0] + (plan.strength[1] - plan.strength[0]) * grown
+            group["lr"] = plan.rate * warmup_cosine(step, plan.steps, plan.warmup)
         self.learner.train()
-        pair = self.config.views.draw(self.photos, plan.batch, strength, self.generator)
-        terms = self.learner(pair, self.generator)
+        generator = generator_for(self.config.seed, "points", self.processes.rank, step)
+        terms = self.learner(pair, generator, curriculum(step, plan.steps, plan.alpha))
         self.optimizer.zero_grad()
         terms["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), plan.clip)
+        self.share_gradients()
+        torch.nn.utils.clip_grad_norm_(self.trainable, plan.clip)
         self.optimizer.step()
-        self.learner.update_target(1 - (1 - plan.momentum) * half_cosine(self.step, steps))
+        self.learner.update_target(momentum(step, plan.steps, plan.momentum))
         self.step += 1
-        return {name: value.item() for name, value in terms.items()}
+        return {name: value.detach() for name, value in terms.items()}
 
-    def run(self, every: int = 200) -> None:
-        """Train to the last step; validate, log and save each `every` steps."""
-        sums: dict[str, float] = {}
-        while self.step < self.config.optimization.steps:
+    def share_gradients(self) -> None:
+        """Means over the processes of gradients and of batch normalisation's running statistics."""
+        gradients = [p.grad for p in self.trainable if p.grad is not None]
+        statistics = [b for b in self.learner.buffers() if b.is_floating_point()]
+        self.processes.average(gradients + statistics)
+
+    def run(self, until: int | None = None) -> None:
+        """Train to the last step, or to step `until`.
+
+        Raises:
+            TrainingStopped: the loss is not finite, or the descriptors have collapsed.
+        """
+        steps = self.config.optimization.steps
+        end = min(until or steps, steps)
+        self.monitor = Monitor(self.out, self.step, steps, self.config.run.tensorboard, self.processes.first)
+        with closing(self.monitor), ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
+            self.loop(end, ahead if self.config.run.prefetch else None)
+        if self.step == steps:
+            self.finish()
+        self.processes.close()
+
+    def loop(self, end: int, ahead: ThreadPoolExecutor | None) -> None:
+        """Steps up to `end`; what was measured is looked at every few, before anything is saved."""
+        plan, run, every = self.config.optimization, self.config.run, self.config.validation.every
+        saved = clock = time.perf_counter()
+        recent: list[dict[str, torch.Tensor]] = []
+        coming = ahead.submit(self.draw, self.step) if ahead and self.step < end else None
+        while self.step < end:
             start = time.perf_counter()
-            terms = self.update()
-            self.seconds += time.perf_counter() - start
-            if not math.isfinite(terms["loss"]):
-                raise FloatingPointError(
-                    f"the loss is not finite at step {self.step}; {self.checkpoint} is the last good"
-                )
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value / every
-            if self.step % every == 0 or self.step == self.config.optimization.steps:
-                row = {"step": self.step, "seconds": round(self.seconds, 1), **sums}
-                row |= validate(self.learner.target, self.validation)
-                self.log(row)
+            pair = coming.result() if coming else self.draw(self.step)
+            self.waited += time.perf_counter() - start
+            coming = ahead.submit(self.draw, self.step + 1) if ahead and self.step + 1 < end else None
+            recent.append(self.update(pair))
+            row = self.step % every == 0 or self.step == plan.steps
+            due = time.perf_counter() - saved >= 60 * run.minutes or self.step == end
+            if self.step % CHECK == 0 or row or due:
+                self.look(recent)
+                now = time.perf_counter()
+                self.seconds, clock, recent = self.seconds + now - clock, now, []
+                speed = 2 * plan.batch * self.step / self.seconds
+                self.monitor.show(self.step, self.latest["loss"], self.latest["rank"], speed)
+            if row:
+                self.record(speed)
+                clock = time.perf_counter()
+            if due:
                 self.save()
-                sums = {}
+                saved = time.perf_counter()
 
-    def log(self, row: dict[str, float]) -> None:
-        """Append a row to the CSV and print it."""
-        path = self.out.with_suffix(".csv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+    def look(self, recent: list[dict[str, torch.Tensor]]) -> None:
+        """Sum what the last steps gave, over all processes, and stop where it makes no sense to go on."""
+        names = list(recent[0])
+        values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in recent]).mean(0)
+        self.processes.average([values])
+        self.latest = dict(zip(names, values.tolist(), strict=True))
+        for name, value in self.latest.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * len(recent)
+        self.sums["steps"] = self.sums.get("steps", 0) + len(recent)
+        kept = f"{self.checkpoint} is the last good state" if self.checkpoint.exists() else "nothing was saved yet"
+        if not all(math.isfinite(value) for value in self.latest.values()):
+            raise TrainingStopped(
+                f"the loss is not finite at step {self.step}: try a lower optimization.rate; {kept}, beside its weights"
+            )
+        run = self.config.run
+        least = run.least_rank * self.learner.online.dim
+        if self.step > self.config.optimization.warmup and (
+            self.latest["rank"] < least or self.latest["spread"] < run.least_spread
+        ):
+            raise TrainingStopped(
+                f"the descriptors have collapsed at step {self.step}: effective rank {self.latest['rank']:.1f} "
+                f"(least {least:.1f}), spread {self.latest['spread']:.3f} (least {run.least_spread}): "
+                f"give the terms against collapse more weight; {kept}"
+            )
+
+    def record(self, speed: float) -> None:
+        """Validate and log the means since the last time."""
+        count = self.sums.pop("steps")
+        means = {name: total / count for name, total in self.sums.items()}
+        self.sums = {}
+        self.figures = validate(self.learner.target, self.pairs)
+        self.monitor.log(
+            {"step": self.step, "seconds": round(self.seconds, 1), **means, **self.figures}
+            | {
+                "images_per_second": speed,
+                "waiting": self.waited / self.seconds,
+                "memory_gib": peak_memory(self.device),
+            }
+        )
+
+    def finish(self) -> None:
+        """Write the weights with their vocabulary, and the model card."""
+        if not self.processes.first:
+            return
+        network, size = self.config.network, self.config.run.vocabulary
+        vocabulary = build_vocabulary(self.learner.target, self.photos, size, self.config.seed) if size else None
+        save_weights(self.out, self.learner.target, network.name, network.options, vocabulary)
+        write_card(self)

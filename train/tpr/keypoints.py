@@ -33,19 +33,52 @@ def refine(logits: Tensor, points: Tensor) -> Tensor:
     """Move integer maxima to the top of the parabola through their neighbours, at most half a pixel.
 
     Args:
-        logits: [H, W].
-        points: int64 [N, 2] xy, none on the map's border.
+        logits: [H, W], or [B, H, W].
+        points: int64 [N, 2] xy, or [B, N, 2], none on the map's border.
 
     Returns:
-        float32 [N, 2].
+        float32 of the shape of `points`, with gradients to the logits.
     """
-    x, y = points.unbind(-1)
-    centre = logits[y, x]
+    width = logits.shape[-1]
+    index = points[..., 1] * width + points[..., 0]
+    flat = logits.flatten(-2)
+    centre = flat.gather(-1, index)
     steps = []
-    for before, after in ((logits[y, x - 1], logits[y, x + 1]), (logits[y - 1, x], logits[y + 1, x])):
+    for stride in (1, width):
+        before, after = flat.gather(-1, index - stride), flat.gather(-1, index + stride)
         curvature = (2 * centre - before - after).clamp_min(1e-6)
         steps.append(((after - before) / (2 * curvature)).clamp(-0.5, 0.5))
     return points.float() + torch.stack(steps, -1)
+
+
+def strongest(logits: Tensor, count: int, radius: int = 2, border: int = 4) -> tuple[Tensor, Tensor]:
+    """As many local maxima in each of the maps [B, 1, H, W]: int64 [B, count, 2], and which are some ([B, count] bool)."""
+    width = logits.shape[-1]
+    interior = torch.zeros_like(logits, dtype=torch.bool)
+    interior[..., border:-border, border:-border] = True
+    keys = logits.masked_fill(~(local_maxima(logits, radius) & interior), -torch.inf).flatten(1)
+    values, top = keys.topk(count, 1)
+    points = torch.stack([top % width, top // width], -1)
+    exists = values > -torch.inf
+    return points.where(exists[..., None], torch.full_like(points, border)), exists
+
+
+def nearest_maximum(logits: Tensor, points: Tensor, radius: int = 2) -> tuple[Tensor, Tensor]:
+    """The highest pixel within `radius` of points [B, N, 2] in maps [B, 1, H, W], and whether it is a local maximum.
+
+    Returns:
+        int64 [B, N, 2] xy, at least 1 off the border, and bool [B, N].
+    """
+    batch, _, height, width = logits.shape
+    steps = torch.arange(-radius, radius + 1, device=logits.device)
+    window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(-1, 2)
+    limit = torch.tensor([width - 2, height - 2], device=logits.device)
+    around = (points.detach().round().long()[:, :, None] + window).clamp_min(1).minimum(limit)
+    index = around[..., 1] * width + around[..., 0]
+    values = logits.detach().flatten(1).gather(1, index.flatten(1)).reshape(index.shape)
+    best = index.gather(2, values.argmax(2, keepdim=True))[..., 0]
+    peak = local_maxima(logits.detach(), 1).flatten(1).gather(1, best)
+    return torch.stack([best % width, best // width], -1), peak
 
 
 def detect(

@@ -4,118 +4,229 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tpr.keypoints import local_maxima
-from tpr.losses.detection import peak_agreement_loss, warp_map
-from tpr.losses.prediction import prediction_loss, weighted_loss
+from tpr.heads import Projector, perceptron, projector
+from tpr.keypoints import nearest_maximum, refine, strongest
+from tpr.losses.detection import peak_agreement_loss, peakiness_loss, subpixel_loss
+from tpr.losses.prediction import hard_loss, prediction_loss, soft_labels, soft_loss
 from tpr.losses.spread import (
     coding_rate_loss,
+    covariance_loss,
     decorrelation_loss,
     effective_rank,
     invariance_loss,
+    spread,
     standardized,
+    whitened,
 )
-from tpr.networks import Network, sample_descriptors
-from tpr.views import ViewPair
+from tpr.networks import Dense, Network, sample_descriptors
+from tpr.pairs import LandmarkPair, ViewPair
+
+WINDOW = 8
 
 
 @dataclass
 class LossWeights:
-    """How much each term counts; 0 leaves it out."""
+    """How much each term counts; 0 leaves it out.
+
+    Attributes:
+        prediction: the paper's, `losses.prediction`.
+        invariance, decorrelation, covariance, coding_rate: against collapse, `losses.spread`.
+        peaks, peakiness, subpixel: of the detector, `losses.detection`.
+    """
 
     prediction: float = 1.0
-    invariance: float = 0.0
-    decorrelation: float = 0.3
+    invariance: float = 1.0
+    decorrelation: float = 1.0
+    covariance: float = 0.0
     coding_rate: float = 0.0
     peaks: float = 0.3
-    standardize: bool = True
+    peakiness: float = 0.0
+    subpixel: float = 0.0
 
 
-def predictor(dim: int) -> nn.Module:
-    """q: the two-layer perceptron that predicts the target's descriptor from the online one."""
-    return nn.Sequential(
-        nn.Linear(dim, 2 * dim, bias=False), nn.BatchNorm1d(2 * dim), nn.ReLU(inplace=True), nn.Linear(2 * dim, dim)
-    )
+class Space(Enum):
+    """What is done to descriptors before prediction and target are compared; each but the first is a term against collapse."""
+
+    raw = "raw"
+    standardized = "standardized"
+    whitened = "whitened"
 
 
-def draw_points(logits: Tensor, count: int, generator: torch.Generator, margin: int = 4) -> Tensor:
-    """Half of the points at the score map's maxima (likelier where it is high), half anywhere: [B, count, 2]."""
-    batch, _, height, width = logits.shape
-    noise = torch.rand(logits.shape, generator=generator).to(logits.device)
-    keys = logits - torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-9)))
-    inside = torch.zeros_like(keys, dtype=torch.bool)
-    inside[..., margin:-margin, margin:-margin] = True
-    keys = keys.masked_fill(~(local_maxima(logits, 2) & inside), -1e9).flatten(1)
-    top = keys.topk(count // 2, dim=1).indices
-    peaks = torch.stack([top % width, top // width], -1).float()
-    jitter = torch.rand(peaks.shape, generator=generator).to(peaks.device) - 0.5
-    size = torch.tensor([width - 1.0 - 2 * margin, height - 1.0 - 2 * margin])
-    anywhere = torch.rand(batch, count - count // 2, 2, generator=generator) * size + margin
-    return torch.cat([peaks + jitter, anywhere.to(peaks.device)], 1)
+class Labels(Enum):
+    """Where the labels l_c come from: all 1 (L_hard), the target encoder of now, or that of the previous generation."""
+
+    hard = "hard"
+    target = "target"
+    generation = "generation"
+
+
+@dataclass
+class Method:
+    """How the terms are computed.
+
+    Attributes:
+        points: points a pair.
+        space: where prediction and target are compared.
+        labels: where the labels come from.
+        temperature: λ of the soft labels.
+        projector: g.
+        sharpening: T of the peak agreement; 1 asks for repeatability alone.
+        joint: whether the prediction loss moves the scores that weigh it, or not.
+    """
+
+    points: int = 128
+    space: Space = Space.standardized
+    labels: Labels = Labels.hard
+    temperature: float = 1.0
+    projector: Projector = Projector.none
+    sharpening: float = 0.5
+    joint: bool = False
 
 
 class Learner(nn.Module):
-    """Online encoder, target encoder and predictor; `forward` gives the losses of a batch of pairs."""
+    """Online encoder, target encoder and predictor; `forward` gives the losses of a batch of pairs.
 
-    def __init__(self, network: Network, weights: LossWeights, points: int = 128, sharpening: float = 0.5):
+    Args:
+        network: the online encoder.
+        weights: of the terms.
+        method: how they are computed.
+        bfloat16: run the encoders in bfloat16 (the losses stay in float32).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        weights: LossWeights | None = None,
+        method: Method | None = None,
+        bfloat16: bool = False,
+    ):
         super().__init__()
+        self.weights, self.method, self.bfloat16 = weights or LossWeights(), method or Method(), bfloat16
         self.online = network
         self.target = copy.deepcopy(network).requires_grad_(False)
-        self.predictor = predictor(network.dim)
-        self.weights, self.points, self.sharpening = weights, points, sharpening
+        self.project = projector(self.method.projector, network.dim)
+        self.target_project = copy.deepcopy(self.project).requires_grad_(False)
+        self.predictor = perceptron(network.dim)
+        soft = self.method.labels is Labels.generation
+        self.previous = copy.deepcopy(self.target) if soft else None
+        self.register_buffer("generation", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """θ_t ← τ θ_t + (1 − τ) θ_o; buffers are copied."""
-        for target, online in zip(self.target.parameters(), self.online.parameters(), strict=True):
-            target.lerp_(online, 1 - momentum)
-        for target, online in zip(self.target.buffers(), self.online.buffers(), strict=True):
-            target.copy_(online)
+        for target, online in ((self.target, self.online), (self.target_project, self.project)):
+            for t, o in zip(target.parameters(), online.parameters(), strict=True):
+                t.lerp_(o, 1 - momentum)
+            for t, o in zip(target.buffers(), online.buffers(), strict=True):
+                t.copy_(o)
 
-    def forward(self, pair: ViewPair, generator: torch.Generator) -> dict[str, Tensor]:
-        """The weighted terms of the loss ('loss' is their sum) and the effective rank."""
-        w = self.weights
-        batch = len(pair.first)
-        both = torch.cat([pair.first, pair.second])
-        dense = self.online(both)
-        logits = dense.logits.split(batch)
-        points = draw_points(logits[0].detach(), self.points, generator)
-        there, valid = pair.match(points, margin=4)
-        where = torch.cat([points, there])
+    @torch.no_grad()
+    def begin_generation(self) -> None:
+        """Freeze the target encoder of now as the teacher of the next generation."""
+        if self.previous is not None:
+            self.previous.load_state_dict(self.target.state_dict())
+        self.generation += 1
+
+    def train(self, mode: bool = True) -> Learner:
+        """As `nn.Module.train`; the previous generation stays as it is used, in evaluation mode."""
+        super().train(mode)
+        if self.previous is not None:
+            self.previous.eval()
+        return self
+
+    def encode(self, network: Network, images: Tensor) -> Dense:
+        """A network's dense descriptors and logits, in float32."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
+            dense = network(images)
+        return Dense(dense.descriptors.float(), dense.logits.float())
+
+    def describe(self, network: Network, images: Tensor, where: Tensor) -> Tensor:
+        """A network's descriptors at points: [2 B, N, D], not normalised, without gradient."""
+        with torch.no_grad():
+            return sample_descriptors(self.encode(network, images).descriptors, where, network.stride)
+
+    def compared(self, descriptors: Tensor, valid: Tensor) -> Tensor:
+        """Unit descriptors in the space where prediction and target meet."""
+        change = {Space.standardized: standardized, Space.whitened: whitened}.get(self.method.space)
+        return F.normalize(change(descriptors, valid) if change else descriptors, dim=-1)
+
+    def forward(
+        self, pair: ViewPair | LandmarkPair, generator: torch.Generator, alpha: float = 0.0
+    ) -> dict[str, Tensor]:
+        """The weighted terms of the loss ('loss' is their sum), and effective rank and spread of the descriptors.
+
+        Args:
+            pair: a batch of pairs of views.
+            generator: for the choice of points (CPU).
+            alpha: α of the soft labels.
+        """
+        w, batch = self.weights, len(pair.first)
+        images = torch.cat([pair.first, pair.second])
+        dense = self.encode(self.online, images)
+        points, there, valid = pair.correspondences(dense.logits[:batch].detach(), self.method.points, generator)
+        where, both = torch.cat([points, there]), valid.repeat(2, 1)
         raw = sample_descriptors(dense.descriptors, where, self.online.stride)
         unit = F.normalize(raw, dim=-1)
         first, second = unit.split(batch)
         terms: dict[str, Tensor] = {}
         if w.prediction:
-            with torch.no_grad():
-                target = sample_descriptors(self.target(both).descriptors, where, self.target.stride)
-            predicted = self.predictor(raw.flatten(0, 1)).reshape(raw.shape)
-            if w.standardize:
-                both_valid = valid.repeat(2, 1)
-                target, predicted = standardized(target, both_valid), standardized(predicted, both_valid)
-            target, predicted = F.normalize(target, dim=-1), F.normalize(predicted, dim=-1)
-            swapped = torch.cat([target[batch:], target[:batch]])
-            scores = sample_descriptors(dense.logits, where, 1)[..., 0].sigmoid()
-            other = torch.cat([scores[batch:], scores[:batch]])
-            terms["prediction"] = w.prediction * weighted_loss(
-                prediction_loss(predicted, swapped), scores, other, valid.repeat(2, 1)
-            )
+            terms["prediction"] = self.prediction(images, dense.logits, raw, where, both, alpha)
         if w.invariance:
-            terms["invariance"] = w.invariance * invariance_loss(first, second, valid)
+            terms["invariance"] = invariance_loss(first, second, valid)
         if w.decorrelation:
-            terms["decorrelation"] = w.decorrelation * decorrelation_loss(first, second, valid)
+            terms["decorrelation"] = decorrelation_loss(first, second, valid)
+        if w.covariance:
+            terms["covariance"] = (covariance_loss(first, valid) + covariance_loss(second, valid)) / 2
         if w.coding_rate:
-            terms["coding_rate"] = w.coding_rate * coding_rate_loss(unit, valid.repeat(2, 1))
+            terms["coding_rate"] = coding_rate_loss(unit, both)
+        terms |= self.detection(pair, dense.logits, generator)
+        terms = {name: getattr(w, name) * value for name, value in terms.items()}
+        return terms | {"loss": sum(terms.values()), "rank": effective_rank(first, valid), "spread": spread(unit, both)}
+
+    def prediction(
+        self, images: Tensor, logits: Tensor, raw: Tensor, where: Tensor, valid: Tensor, alpha: float
+    ) -> Tensor:
+        """L_hard or L_soft, each view predicting the other; all arguments hold the first views, then the second."""
+        batch = len(images) // 2
+        described = self.describe(self.target, images, where)
+        predicted = self.predictor(self.project(raw.flatten(0, 1))).reshape(raw.shape)
+        with torch.no_grad():
+            target = self.target_project(described.flatten(0, 1)).reshape(raw.shape)
+        loss = prediction_loss(self.compared(predicted, valid), self.compared(target, valid).roll(batch, 0))
+        scores = sample_descriptors(logits, where, 1)[..., 0].sigmoid()
+        if not self.method.joint:
+            scores = scores.detach()
+        teacher = None
+        if self.method.labels is Labels.target:
+            teacher = described
+        elif self.previous is not None and self.generation > 0:
+            teacher = self.describe(self.previous, images, where)
+        if teacher is None:
+            return hard_loss(loss, scores, scores.roll(batch, 0), valid)
+        teacher = self.compared(teacher, valid)
+        labels = soft_labels(teacher, teacher.roll(batch, 0), alpha, self.method.temperature)
+        return soft_loss(loss, labels, scores, scores.roll(batch, 0), valid)
+
+    def detection(self, pair: ViewPair | LandmarkPair, logits: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The terms of the detector, unweighted."""
+        w = self.weights
+        first, second = logits.chunk(2)
+        terms = {}
+        offset = tuple(torch.randint(WINDOW, (2,), generator=generator).tolist())
         if w.peaks:
-            warped, inside = warp_map(logits[1], pair.forward)
-            offset = torch.randint(8, (2,), generator=generator).tolist()
-            terms["peaks"] = w.peaks * peak_agreement_loss(
-                logits[0], warped, inside, 8, (offset[0], offset[1]), self.sharpening
-            )
-        terms["loss"] = sum(terms.values())
-        terms["rank"] = effective_rank(first, valid)
+            warped, inside = pair.warp(second)
+            terms["peaks"] = peak_agreement_loss(first, warped, inside, WINDOW, offset, self.method.sharpening)
+        if w.peakiness:
+            terms["peakiness"] = peakiness_loss(logits, WINDOW, offset)
+        if w.subpixel:
+            peaks, exist = strongest(first, self.method.points // 2)
+            found, seen = pair.match(refine(first[:, 0], peaks), margin=4)
+            nearby, some = nearest_maximum(second, found)
+            terms["subpixel"] = subpixel_loss(found, refine(second[:, 0], nearby), exist & seen & some)
         return terms

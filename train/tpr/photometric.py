@@ -1,4 +1,4 @@
-"""What light, lens and sensor do to a view. Batched; images [B, 1, H, W] in [0, 1]."""
+"""What light, air, lens and sensor do to a view. Batched; images [B, 1, H, W] in [0, 1], amounts [B, 1, 1, 1]."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
-from torch.nn import functional as F
+
+from tpr.jpeg import jpeg
+from tpr.randomness import beside, smooth_field
 
 
 @dataclass
@@ -19,8 +21,8 @@ class Light:
         gamma: largest exponent (and its inverse).
         noise: largest standard deviation of the sensor noise.
         blur: largest σ of the Gaussian blur, pixels.
-        shadow: deepest shadow, as a share of the light taken away.
-        night: the share of views that are taken at night: little light, strong noise.
+        shadow: deepest shadow, as a share of the light taken away; half of the views have one.
+        night, fog, jpeg: the share of views that are taken at night, lie in fog, went through JPEG.
     """
 
     exposure: float = 1.0
@@ -28,40 +30,83 @@ class Light:
     noise: float = 0.04
     blur: float = 1.5
     shadow: float = 0.7
-    night: float = 0.1
+    night: float = 0.15
+    fog: float = 0.15
+    jpeg: float = 0.3
 
 
-def grey(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Mix the channels of [B, 3, H, W] (blue, green, red) into one with random weights: a change of colour."""
-    usual = torch.tensor([0.114, 0.587, 0.299])
-    weights = torch.rand(len(images), 3, generator=generator)
-    weights = (1 - strength / 2) * usual + strength / 2 * weights / weights.sum(1, keepdim=True)
-    return (images * weights.to(images.device)[:, :, None, None]).sum(1, keepdim=True)
+def channel_weights(batch: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Weights [B, 3] that mix red, green and blue into grey, off the usual ones: a change of colour."""
+    usual = torch.tensor([0.299, 0.587, 0.114])
+    weights = torch.rand(batch, 3, generator=generator)
+    return (1 - strength / 2) * usual + strength / 2 * weights / weights.sum(1, keepdim=True)
+
+
+def cast_shadow(images: Tensor, depth: Tensor, generator: torch.Generator) -> Tensor:
+    """Take `depth` of the light away behind a random edge, soft to hard."""
+    batch, _, height, width = images.shape
+    field = smooth_field(batch, 4, height, width, generator, images.device)
+    place, hardness = torch.rand(2, batch, 1, 1, 1, generator=generator).to(images.device)
+    shade = torch.sigmoid((field - 0.3 - 0.4 * place) * (2 + 60 * hardness**2))
+    return images * (1 - depth * shade)
+
+
+def fall_night(images: Tensor, darkness: Tensor, generator: torch.Generator) -> Tensor:
+    """Lamps in place of the sky: pools of light, the rest `darkness` stops below them, then the camera's gain and its noise.
+
+    The gain brings the mean back to what a camera exposes for, so the pools saturate and the noise of the few photons
+    is strong: its variance is that of the light, scaled by the gain.
+    """
+    batch, _, height, width = images.shape
+    field = smooth_field(batch, 6, height, width, generator, images.device)
+    lit = images**1.5 * 2.0 ** (-darkness * (1 - field**2))
+    aim = 0.12 + 0.2 * torch.rand(batch, 1, 1, 1, generator=generator).to(images.device)
+    gain = aim / lit.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
+    photons = 4000 / gain.clamp_min(1)
+    lit = lit * gain
+    grain = torch.randn(images.shape, generator=beside(generator, images.device), device=images.device)
+    return lit + grain * (lit.clamp_min(0) / photons + (4 / photons) ** 2).sqrt()
+
+
+def raise_fog(images: Tensor, density: Tensor, generator: torch.Generator) -> Tensor:
+    """I t + A (1 − t), t = exp(−density · distance), over a smooth random distance; A is the air's brightness."""
+    batch, _, height, width = images.shape
+    distance = smooth_field(batch, 3, height, width, generator, images.device)
+    air = 0.5 + 0.5 * torch.rand(batch, 1, 1, 1, generator=generator).to(images.device)
+    seen = torch.exp(-density * (0.2 + distance))
+    return images * seen + air * (1 - seen)
 
 
 def relight(images: Tensor, light: Light, strength: float, generator: torch.Generator) -> Tensor:
-    """Change exposure, gamma, shadows, focus and noise of each image by its own random amounts."""
-    batch, _, height, width = images.shape
-    device = images.device
+    """Change each image by its own random amounts: shadow or night, fog, exposure, gamma, focus, noise, JPEG, 8 bits."""
+    batch, device = len(images), images.device
 
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, 1, 1, 1, generator=generator).to(device)
+    def amount(count: int = batch) -> Tensor:
+        return torch.rand(count, 1, 1, 1, generator=generator)
 
-    def signed() -> Tensor:
-        return (uniform(batch) * 2 - 1) * strength
+    def some(share: float) -> Tensor:
+        return (torch.rand(batch, generator=generator) < share * strength).nonzero()[:, 0]
 
-    images = images.clamp(1e-4, 1) ** (light.gamma ** signed())
-    low = torch.rand(batch, 1, 4, 4, generator=generator).to(device)
-    field = F.interpolate(low, size=(height, width), mode="bicubic", align_corners=False)
-    edge = 1 + 30 * uniform(batch) ** 2
-    shade = torch.sigmoid((field - 0.55 - 0.4 * uniform(batch)) * edge * 2)
-    images = images * (1 - light.shadow * strength * uniform(batch) * shade)
-    night = (uniform(batch) < light.night * strength).float()
-    stops = light.exposure * signed() - night * (0.5 + 2.5 * uniform(batch))
-    images = images * 2.0**stops
-    sigma = (light.blur * strength * uniform(batch) ** 2).reshape(batch, 1).clamp_min(0.05)
+    images = images.clone()
+    for share, effect, least, most in (
+        (0.5, cast_shadow, 0.2 * light.shadow, light.shadow),
+        (light.night, fall_night, 2.0, 2.0 + 3.0 * strength),
+        (light.fog, raise_fog, 0.3, 0.3 + 1.5 * strength),
+    ):
+        chosen = some(share)
+        if len(chosen):
+            amounts = (least + (most - least) * amount(len(chosen))).to(device)
+            images[chosen.to(device)] = effect(images[chosen.to(device)], amounts, generator)
+    stops = light.exposure * strength * (2 * amount() - 1)
+    exponent = light.gamma ** (strength * (2 * amount() - 1))
+    images = (images.clamp_min(1e-4) * 2.0 ** stops.to(device)).clamp(1e-4, 1) ** exponent.to(device)
+    sigma = (light.blur * strength * amount() ** 2).reshape(batch, 1).clamp_min(0.05).to(device)
     images = gaussian_blur2d(images, (9, 9), sigma.expand(batch, 2))
-    deviation = light.noise * strength * uniform(batch) ** 2 * (1 + night)
-    grain = torch.randn(images.shape, generator=generator).to(device)
-    images = images + deviation * grain * (0.3 + images.clamp(0, 1).sqrt())
-    return (images.clamp(0, 1) * 255).round() / 255
+    deviation = (light.noise * strength * amount() ** 2).to(device)
+    grain = torch.randn(images.shape, generator=beside(generator, device), device=device)
+    images = (images + deviation * grain * (0.3 + images.sqrt())).clamp(0, 1)
+    chosen = some(light.jpeg)
+    if len(chosen):
+        quality = 90 - 70 * strength * torch.rand(len(chosen), generator=generator)
+        images[chosen.to(device)] = jpeg(images[chosen.to(device)], quality)
+    return (images * 255).round() / 255

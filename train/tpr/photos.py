@@ -9,7 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
+
+from tpr.cameras import groups
 
 log = logging.getLogger("tpr")
 
@@ -21,49 +24,100 @@ def find_photos(folder: str | Path) -> list[Path]:
     return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
+def place(path: Path, folder: Path) -> float:
+    """A number in [0, 1) that depends on a photo's name alone."""
+    name = path.relative_to(folder).as_posix()
+    return int(hashlib.blake2b(name.encode(), digest_size=4).hexdigest(), 16) / 2**32
+
+
 def is_validation(path: Path, folder: Path, share: float) -> bool:
     """Whether a photo is held out: decided by a hash of its name, so a grown folder keeps its split."""
-    name = path.relative_to(folder).as_posix()
-    return int(hashlib.blake2b(name.encode(), digest_size=4).hexdigest(), 16) < share * 2**32
+    return place(path, folder) < share
+
+
+def split(paths: list[Path], folder: Path, share: float, least: int = 4) -> tuple[list[Path], list[Path]]:
+    """Photos to train on and photos held out, of these at least `least`."""
+    ranked = sorted(paths, key=lambda path: place(path, folder))
+    held_out = {path for i, path in enumerate(ranked) if i < least or is_validation(path, folder, share)}
+    return [path for path in paths if path not in held_out], sorted(held_out)
 
 
 class Photos:
-    """Photos in memory as uint8 [3, H, W] tensors, each with its half- and quarter-size copies.
-
-    `texture[i]` is a coarse map [h, w] of how much there is to see in each part of photo i; views are centred by it.
+    """Photos in memory as uint8 [3, H, W] tensors (red, green, blue), each with its half- and quarter-size copies.
 
     Args:
         paths: the image files; one that can't be decoded or is smaller than `min_size` is skipped and named.
         max_size: the longer side is reduced to it.
         min_size: the least shorter side, in pixels.
         device: where they are kept.
+        cameras: the fixed camera of each photo that has one.
+
+    Attributes:
+        paths, levels: file and pyramid of each photo.
+        scales: kept size over original size of each.
+        texture: a coarse map [h, w] of how much there is to see in each part of each; views are centred by it.
+        interest: [len] its mean over each photo.
+        cameras: places of the photos of one fixed camera, a list a camera.
+        skipped: the files left out.
     """
 
-    def __init__(self, paths: list[Path], max_size: int = 640, min_size: int = 160, device: str = "cpu"):
+    def __init__(
+        self,
+        paths: list[Path],
+        max_size: int = 640,
+        min_size: int = 160,
+        device: str | torch.device = "cpu",
+        cameras: dict[Path, str] | None = None,
+    ):
+        self.device = torch.device(device)
         self.paths: list[Path] = []
         self.levels: list[list[Tensor]] = []
+        self.scales: list[float] = []
         self.texture: list[Tensor] = []
         self.skipped: list[Path] = []
         for path in paths:
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is None or min(image.shape[:2]) < min_size:
-                log.warning("%s: skipped, it can't be read or is smaller than %d px", path, min_size)
-                self.skipped.append(path)
+            try:
+                image, scale = read_reduced(path, max_size)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                self.skip(path, f"it can't be read ({str(error).splitlines()[0]})")
                 continue
+            if min(image.shape[:2]) < min_size:
+                self.skip(path, f"its shorter side is below {min_size} px")
+                continue
+            levels = pyramid(image)
             self.paths.append(path)
-            levels = pyramid(image, max_size)
+            self.scales.append(scale)
             self.levels.append([torch.from_numpy(x).to(device) for x in levels])
             self.texture.append(torch.from_numpy(texture(levels[-1])))
+        self.interest = torch.stack([t.mean() for t in self.texture]) if self.texture else torch.zeros(0)
+        self.cameras = groups(self.paths, [tuple(x[0].shape) for x in self.levels], cameras or {})
+
+    def skip(self, path: Path, reason: str) -> None:
+        """Leave a photo out and say why."""
+        log.warning("%s: skipped, %s", path, reason)
+        self.skipped.append(path)
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def pyramid(image: np.ndarray, max_size: int, levels: int = 3) -> list[np.ndarray]:
-    """An image [H, W, 3] and its halvings, each [3, h, w], the first at most `max_size` on its longer side."""
+def read_reduced(path: Path, max_size: int) -> tuple[np.ndarray, float]:
+    """An upright image as uint8 [H, W, 3], at most `max_size` on its longer side, and by what factor it was reduced."""
+    with Image.open(path) as file:
+        longer = max(file.size)
+        file.draft("RGB", (max_size, max_size))
+        upright = ImageOps.exif_transpose(file)
+        if upright.mode.startswith("I"):
+            upright = Image.fromarray((np.asarray(upright).clip(0, 65535) >> 8).astype(np.uint8))
+        image = np.asarray(upright.convert("RGB"))
     scale = max_size / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return image, max(image.shape[:2]) / longer
+
+
+def pyramid(image: np.ndarray, levels: int = 3) -> list[np.ndarray]:
+    """An image [H, W, 3] and its halvings, each [3, h, w]."""
     out = [image]
     while len(out) < levels:
         height, width = out[-1].shape[:2]

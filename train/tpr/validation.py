@@ -6,29 +6,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tpr.geometry import apply_homography
 from tpr.keypoints import detect
-from tpr.networks import Network, sample_descriptors
+from tpr.networks import Dense, Network, sample_descriptors
 from tpr.networks.corners import CornerLogits
 from tpr.photos import Photos
+from tpr.randomness import generator_for
 from tpr.views import ViewPair, Views
 
+FIGURES = ("accuracy", "repeatability", "mma1", "mma3")
 
-def validation_pairs(photos: Photos, views: Views, count: int = 96, seed: int = 7) -> ViewPair:
-    """The same pairs each time, at full strength."""
-    return views.draw(photos, count, 1.0, torch.Generator().manual_seed(seed))
+
+def validation_pairs(photos: Photos, size: int = 160, count: int = 96, seed: int = 7) -> ViewPair:
+    """The same pairs each time, at full strength of the default warp and light, whatever is trained with."""
+    return Views(size, hours=0.0).draw(photos, count, 1.0, generator_for(seed, "validation"))
 
 
 def mutual(similarity: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns that are each other's best in [N, M]."""
     best = similarity.argmax(1)
-    rows = torch.arange(len(best))
+    rows = torch.arange(len(best), device=best.device)
     keep = similarity.argmax(0)[best] == rows
     return rows[keep], best[keep]
 
 
 @torch.inference_mode()
-def validate(network: Network, pairs: ViewPair, limit: int = 128) -> dict[str, float]:
+def validate(network: Network, pairs: ViewPair, limit: int = 128, batch: int = 16) -> dict[str, float]:
     """Matching on `pairs`.
 
     Returns:
@@ -36,39 +38,46 @@ def validate(network: Network, pairs: ViewPair, limit: int = 128) -> dict[str, f
             places in the other view is the right one;
         repeatability: share of detected keypoints with one of the other view's within 3 px;
         mma1, mma3: share of mutual nearest neighbours of detected keypoints within 1 and 3 px of the truth.
+        Means over the pairs in which the views share at least 8 of each.
     """
+    training = network.training
     network.eval()
-    corners = CornerLogits()
-    totals = dict.fromkeys(("accuracy", "repeatability", "mma1", "mma3"), 0.0)
-    count = 0
-    for start in range(0, len(pairs.first), 16):
-        part = ViewPair(*(x[start : start + 16] for x in (pairs.first, pairs.second, pairs.forward)))
-        dense = [network(part.first), network(part.second)]
-        corner_map = corners(part.first)
+    measured = []
+    for start in range(0, len(pairs.first), batch):
+        part = pairs.part(start, start + batch)
+        dense = network(part.first), network(part.second)
+        corners = CornerLogits()(part.first)
         for b in range(len(part.first)):
-            one = ViewPair(part.first[b : b + 1], part.second[b : b + 1], part.forward[b : b + 1])
-            points = detect(corner_map[b, 0], limit)[0][None]
-            there, valid = one.match(points, margin=4)
-            points, there = points[:, valid[0]], there[:, valid[0]]
-            found = [detect(d.logits[b, 0], limit) for d in dense]
-            expected, seen = one.match(found[0][0][None], margin=4)
-            _back, back_seen = one.swapped().match(found[1][0][None], margin=4)
-            keep, keep_back = seen[0], back_seen[0]
-            if points.shape[1] < 8 or keep.sum() < 8 or keep_back.sum() < 8:
-                continue
-            count += 1
+            views = [Dense(d.descriptors[b : b + 1].float(), d.logits[b : b + 1].float()) for d in dense]
+            measured.append(measure(part.part(b, b + 1), views, corners[b, 0], network.stride, limit))
+    network.train(training)
+    measured = [m for m in measured if m]
+    return {name: sum(m[name] for m in measured) / max(len(measured), 1) for name in FIGURES}
 
-            def describe(side: int, where: Tensor, b: int = b) -> Tensor:
-                maps = dense[side].descriptors[b : b + 1]
-                return F.normalize(sample_descriptors(maps, where, network.stride)[0], dim=-1)
 
-            nearest = (describe(0, points) @ describe(1, there).T).argmax(1)
-            totals["accuracy"] += (nearest == torch.arange(len(nearest))).float().mean().item()
-            distance = torch.cdist(expected[0], found[1][0])
-            totals["repeatability"] += (distance[keep].min(1).values < 3).float().mean().item()
-            first, second = found[0][0][None, keep], found[1][0][None, keep_back]
-            rows, columns = mutual(describe(0, first) @ describe(1, second).T)
-            error = (apply_homography(one.forward, first)[0, rows] - second[0, columns]).norm(dim=-1)
-            totals["mma1"] += (error < 1).float().mean().item()
-            totals["mma3"] += (error < 3).float().mean().item()
-    return {name: total / max(count, 1) for name, total in totals.items()}
+def measure(pair: ViewPair, views: list[Dense], corners: Tensor, stride: int, limit: int) -> dict[str, float] | None:
+    """The figures of one pair; None where too little is seen in both views."""
+
+    def describe(side: int, points: Tensor) -> Tensor:
+        return F.normalize(sample_descriptors(views[side].descriptors, points[None], stride)[0], dim=-1)
+
+    def seen_in(pair: ViewPair, points: Tensor) -> tuple[Tensor, Tensor]:
+        there, seen = pair.match(points[None], margin=4)
+        return points[seen[0]], there[0, seen[0]]
+
+    here, there = seen_in(pair, detect(corners, limit)[0])
+    first, expected = seen_in(pair, detect(views[0].logits[0, 0], limit)[0])
+    found = detect(views[1].logits[0, 0], limit)[0]
+    second, _ = seen_in(pair.swapped(), found)
+    if min(len(here), len(first), len(second)) < 8:
+        return None
+    nearest = (describe(0, here) @ describe(1, there).T).argmax(1)
+    right = nearest == torch.arange(len(nearest), device=nearest.device)
+    rows, columns = mutual(describe(0, first) @ describe(1, second).T)
+    error = (expected[rows] - second[columns]).norm(dim=-1)
+    return {
+        "accuracy": right.float().mean().item(),
+        "repeatability": (torch.cdist(expected, found).amin(1) < 3).float().mean().item(),
+        "mma1": (error < 1).float().mean().item(),
+        "mma3": (error < 3).float().mean().item(),
+    }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from tpr.networks import Network, build_network
 
@@ -43,7 +43,7 @@ def save_weights(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"network": name, "options": json.dumps(options)})
+    partial.write_bytes(save(tensors, {"network": name, "options": json.dumps(options)}))
     partial.replace(path)
 
 

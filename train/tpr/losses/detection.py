@@ -1,26 +1,15 @@
-"""Where keypoints lie: the two views' score maps shall peak at the same scene points."""
+"""Where keypoints lie: the two views' score maps shall peak at the same scene points, sharply and to a fraction of a pixel."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tpr.geometry import apply_homography, pixel_grid
 
-
-def warp_map(values: Tensor, forward: Tensor, margin: float = 2.0) -> tuple[Tensor, Tensor]:
-    """Bring a map [B, 1, H, W] of the second view into the first view's pixels, and say where it is valid ([B, 1, H, W])."""
-    height, width = values.shape[-2:]
-    there = apply_homography(forward, pixel_grid(height, width, values.device).expand(len(values), -1, -1))
-    size = there.new_tensor([width, height])
-    valid = ((there >= margin) & (there <= size - 1 - margin)).all(-1)
-    grid = ((2 * there + 1) / size - 1).reshape(len(values), height, width, 2)
-    warped = F.grid_sample(values, grid, align_corners=False, padding_mode="border")
-    return warped, valid.reshape(values.shape)
-
-
-def windows(values: Tensor, side: int, offset: tuple[int, int]) -> Tensor:
+def windows(values: Tensor, side: int, offset: tuple[int, int] = (0, 0)) -> Tensor:
     """Cut [B, 1, H, W] into whole windows of side x side that start at `offset` (y, x): [B, M, side²]."""
     values = values[..., offset[0] :, offset[1] :]
     height, width = (size // side * side for size in values.shape[-2:])
@@ -32,9 +21,9 @@ def peak_agreement_loss(
 ) -> Tensor:
     """Cross-entropy of each window's softmax against the sharpened agreement of both views.
 
-    p_t = softmax((S + S') / (2 T)), T < 1, without gradient; L = −½ Σ_u p_t(u) [log p(u) + log p'(u)], less the
-    entropy of p_t and divided by log of the window's pixels. Repeatability (both must peak at the same scene point)
-    and peakiness (the target is sharper than either) in one term, without labels.
+    p_t = softmax((S + S') / (2 T)) without gradient; L = −½ Σ_u p_t(u) [log p(u) + log p'(u)], less the entropy of p_t
+    and divided by log of the window's pixels. Repeatability (both must peak at the same scene point) without
+    labels; with T < 1 the target is sharper than either view, so it asks for peaks as well.
 
     Args:
         logits: S [B, 1, H, W] of the first view.
@@ -51,5 +40,26 @@ def peak_agreement_loss(
         entropy = -(target * target.clamp_min(1e-9).log()).sum(-1)
     both = (F.log_softmax(first, -1) + F.log_softmax(second, -1)) / 2
     divergence = -(target * both).sum(-1) - entropy
-    scale = torch.log(torch.tensor(float(side * side)))
-    return (divergence * whole).sum() / whole.sum().clamp_min(1) / scale
+    return (divergence * whole).sum() / whole.sum().clamp_min(1) / math.log(side * side)
+
+
+def peakiness_loss(logits: Tensor, side: int, offset: tuple[int, int] = (0, 0)) -> Tensor:
+    """1 − the mean over windows of (max_u s(u) − mean_u s(u)), s the sigmoid of the logits [B, 1, H, W].
+
+    Source: R2D2 (Revaud et al., NeurIPS 2019).
+    """
+    scores = windows(logits, side, offset).sigmoid()
+    return 1 - (scores.amax(-1) - scores.mean(-1)).mean()
+
+
+def subpixel_loss(found: Tensor, other: Tensor, valid: Tensor, scale: float = 1.0) -> Tensor:
+    """Σ_c ρ(‖W(x_c) − x'_c‖) / |C|, ρ(e) = √(1 + (e / a)²) − 1: refined peaks of both views shall be the same scene point.
+
+    Args:
+        found: W(x_c) [B, N, 2], the first view's refined peaks, brought into the second view, pixels.
+        other: x'_c [B, N, 2], the second view's refined peaks nearby.
+        valid: [B, N] bool.
+        scale: a, pixels, beyond which the loss grows but linearly.
+    """
+    squared = ((found - other) / scale).square().sum(-1)
+    return (((1 + squared).sqrt() - 1) * valid).sum() / valid.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""What holds the rank of the descriptors up without a negative pair: terms on the statistics of each image's points."""
+"""What holds the rank of the descriptors up without a negative pair: statistics of the points of each image and batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def centre(descriptors: Tensor, valid: Tensor) -> Tensor:
+def centred(descriptors: Tensor, valid: Tensor) -> Tensor:
     """Take each image's mean over its valid points from descriptors [B, N, D]; invalid points become 0."""
     weight = valid[..., None].to(descriptors.dtype)
     mean = (descriptors * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
@@ -19,9 +19,24 @@ def standardized(descriptors: Tensor, valid: Tensor, eps: float = 1e-4) -> Tenso
     What an image's points have in common tells none from another, and a channel that hardly varies counts as much as
     one that does: neither an image-wide constant nor a few loud channels can satisfy a loss on these.
     """
-    centred = centre(descriptors, valid)
-    variance = centred.square().sum((0, 1)) / valid.sum().clamp_min(2)
-    return centred / (variance + eps).sqrt()
+    difference = centred(descriptors, valid)
+    variance = difference.square().sum((0, 1)) / valid.sum().clamp_min(2)
+    return difference / (variance + eps).sqrt()
+
+
+def whitened(descriptors: Tensor, valid: Tensor, eps: float = 1e-3) -> Tensor:
+    """Descriptors [B, N, D], centred within each image, times L⁻ᵀ, where L Lᵀ is their covariance over the batch's valid points.
+
+    All directions vary alike, so no loss on these can be satisfied by descriptors of low rank. `eps` is relative to the
+    mean variance. Source: Ermolov et al., Whitening for self-supervised representation learning, ICML 2021.
+    """
+    difference = centred(descriptors, valid)
+    flat = difference.flatten(0, 1)
+    covariance = flat.T @ flat / valid.sum().clamp_min(2)
+    ridge = eps * covariance.diagonal().mean() + 1e-8
+    identity = torch.eye(len(covariance), device=flat.device, dtype=flat.dtype)
+    lower = torch.linalg.cholesky(covariance + ridge * identity)
+    return torch.linalg.solve_triangular(lower, flat.T, upper=False).T.reshape(difference.shape)
 
 
 def cross_correlation(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
@@ -30,19 +45,34 @@ def cross_correlation(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
     return first.T @ second / valid.sum().clamp_min(2)
 
 
-def decorrelation_loss(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
-    """Σ_{i≠j} C_ij² / D of the cross-correlation C of two views' descriptors [B, N, D], centred within each image.
-
-    Source: the redundancy term of Barlow Twins (Zbontar et al., ICML 2021), with the mean of each image taken away.
-    """
-    correlation = cross_correlation(first, second, valid)
-    off_diagonal = correlation - torch.diag(torch.diagonal(correlation))
-    return off_diagonal.square().sum() / len(correlation)
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """A square matrix with its diagonal set to 0."""
+    return matrix - torch.diag(torch.diagonal(matrix))
 
 
 def invariance_loss(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
-    """Σ_i (1 − C_ii)² / D of the same cross-correlation. Source: Barlow Twins."""
+    """Σ_i (1 − C_ii)² / D of the cross-correlation C of two views' descriptors [B, N, D], centred within each image.
+
+    Source: Barlow Twins (Zbontar et al., ICML 2021), with the mean of each image taken away.
+    """
     return (1 - torch.diagonal(cross_correlation(first, second, valid))).square().mean()
+
+
+def decorrelation_loss(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
+    """Σ_{i≠j} C_ij² / D of the same cross-correlation C. Source: the redundancy term of Barlow Twins.
+
+    Channels that differ between the views are uncorrelated too: without a term that holds the views together by
+    channel it does not keep the rank up.
+    """
+    return off_diagonal(cross_correlation(first, second, valid)).square().sum() / first.shape[-1]
+
+
+def covariance_loss(descriptors: Tensor, valid: Tensor) -> Tensor:
+    """Σ_{i≠j} C_ij² / D of the correlation C of one view's channels [B, N, D], centred within each image.
+
+    Source: the covariance term of VICReg (Bardes et al., ICLR 2022), on standardized channels.
+    """
+    return off_diagonal(cross_correlation(descriptors, descriptors, valid)).square().sum() / descriptors.shape[-1]
 
 
 def coding_rate_loss(descriptors: Tensor, valid: Tensor, eps: float = 0.5) -> Tensor:
@@ -51,10 +81,10 @@ def coding_rate_loss(descriptors: Tensor, valid: Tensor, eps: float = 0.5) -> Te
     The volume that an image's descriptors fill; weak directions weigh most. Source: MCR² (Yu et al., NeurIPS 2020).
     """
     dim = descriptors.shape[-1]
-    centred = centre(descriptors, valid)
+    difference = centred(descriptors, valid)
     count = valid.sum(1).clamp_min(2)[:, None, None]
-    covariance = centred.transpose(1, 2) @ centred / count
-    identity = torch.eye(dim, device=descriptors.device)
+    covariance = difference.transpose(1, 2) @ difference / count
+    identity = torch.eye(dim, device=descriptors.device, dtype=descriptors.dtype)
     return -torch.logdet(identity + dim / eps**2 * covariance).mean() / (2 * dim)
 
 
@@ -64,7 +94,13 @@ def effective_rank(descriptors: Tensor, valid: Tensor) -> Tensor:
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007.
     """
-    centred = centre(descriptors, valid).flatten(0, 1)
-    spectrum = torch.linalg.eigvalsh((centred.T @ centred).double()).clamp_min(0)
+    difference = centred(descriptors, valid).flatten(0, 1)
+    spectrum = torch.linalg.eigvalsh((difference.T @ difference).double()).clamp_min(0)
     share = spectrum / spectrum.sum().clamp_min(1e-12)
     return torch.exp(-(share * (share + 1e-12).log()).sum())
+
+
+@torch.no_grad()
+def spread(descriptors: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared distance of unit descriptors [B, N, D] from their image's mean: 0 where all are the same, to 1."""
+    return centred(descriptors, valid).square().sum() / valid.sum().clamp_min(1)
