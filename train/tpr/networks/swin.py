@@ -46,7 +46,7 @@ class Merge(nn.Module):
 class Swin(Network):
     """Convolutions to quarter resolution, stages of shifted-window attention there and below, a feature pyramid.
 
-    Detection is that of `s`: the log corner response, corrected by logits learned at half and at quarter resolution.
+    Detection: the log corner response of the image, corrected by logits learned at half and at quarter resolution.
     Sources: Swin Transformer (Liu et al., ICCV 2021); Feature Pyramid Networks (Lin et al., CVPR 2017); a stem of
     convolutions instead of flat patches: Early Convolutions Help Transformers See Better (Xiao et al., NeurIPS 2021).
 
@@ -101,7 +101,8 @@ class Swin(Network):
         return self.merge(F.relu(merged))
 
     def dense(self, image: Tensor) -> Dense:
-        half = self.at_half(standardize(image).contiguous(memory_format=torch.channels_last))
+        image = standardize(image)
+        half = self.at_half(image.contiguous(memory_format=torch.channels_last))
         quarter = self.pyramid(self.at_quarter(half))
         learned = F.pixel_shuffle(self.detect_quarter(quarter), 4) + F.pixel_shuffle(self.detect_half(half), 2)
         return Dense(self.describe(quarter), self.corners(image) + learned)
