@@ -16,10 +16,13 @@ class Dense(NamedTuple):
         descriptors: [B, D, H / stride, W / stride], not normalised; cell (i, j) is centred on the pixel
             (stride · (j + ½) − ½, stride · (i + ½) − ½).
         logits: [B, 1, H, W], detection scores before the sigmoid, one a pixel.
+        reliability: [B, 1, H / stride, W / stride], the part of the logits that says how well a place can be matched,
+            before the sigmoid; None for a network whose logits have no such part.
     """
 
     descriptors: Tensor
     logits: Tensor
+    reliability: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -53,7 +56,7 @@ class Network(nn.Module):
         if any(pad):
             image = F.pad(image, pad, mode="replicate")
         out = self.dense(image)
-        return Dense(out.descriptors, out.logits[..., :height, :width])
+        return Dense(out.descriptors, out.logits[..., :height, :width], out.reliability)
 
 
 def sample_descriptors(descriptors: Tensor, points: Tensor, stride: int) -> Tensor:

@@ -35,18 +35,19 @@ class Residual(nn.Module):
 class Small(Network):
     """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
 
-    Detection: the log corner response of the full-resolution image, corrected by logits learned at half and at
-    quarter resolution (each cell gives one a pixel).
+    Detection: the log corner response of the full-resolution image says where exactly, a smooth map of logits learned
+    at quarter resolution how reliable the place is.
 
     Args:
         dim: descriptor dimension.
         widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution.
+        detail: also correct the corner response pixel by pixel, with logits learned at half resolution.
     """
 
     stride = 4
     multiple = 16
 
-    def __init__(self, dim: int = 64, widths: tuple[int, int, int, int] = (16, 32, 64, 64)):
+    def __init__(self, dim: int = 64, widths: tuple[int, int, int, int] = (16, 32, 64, 64), detail: bool = False):
         super().__init__()
         self.dim = dim
         half, quarter, eighth, sixteenth = widths
@@ -60,10 +61,10 @@ class Small(Network):
         self.from_quarter = nn.Conv2d(quarter, eighth, 1)
         self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
         self.describe = nn.Sequential(nn.Conv2d(eighth, dim, 1), nn.BatchNorm2d(dim, affine=False))
-        self.detect_quarter = nn.Conv2d(eighth, 16, 1)
-        self.detect_half = nn.Conv2d(half, 4, 3, 1, 1)
+        self.rely = nn.Conv2d(eighth, 1, 1)
+        self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
-        for head in (self.detect_quarter, self.detect_half):
+        for head in filter(None, (self.rely, self.detail)):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
@@ -76,5 +77,8 @@ class Small(Network):
         eighth = self.merge_eighth(eighth + upsample(self.from_sixteenth(sixteenth), 2))
         quarter = F.relu(self.from_quarter(quarter) + upsample(self.from_eighth(eighth), 2))
         quarter = self.merge_quarter(quarter)
-        learned = F.pixel_shuffle(self.detect_quarter(quarter), 4) + F.pixel_shuffle(self.detect_half(half), 2)
-        return Dense(self.describe(quarter), self.corners(image) + learned)
+        reliability = self.rely(quarter)
+        logits = self.corners(image) + upsample(reliability, 4)
+        if self.detail is not None:
+            logits = logits + F.pixel_shuffle(self.detail(half), 2)
+        return Dense(self.describe(quarter), logits, reliability)
