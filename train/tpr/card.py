@@ -63,8 +63,8 @@ def write_card(trainer: Trainer) -> Path:
         f"# {trainer.out.name}",
         "",
         f"Local features of the TPR learner: network `{config.network.name}`, "
-        f"{parameters_of(trainer.learner.target):,} parameters, descriptors of {trainer.learner.target.dim} dimensions. "
-        "Trained from plain photos without labels, negative pairs or pretrained weights.",
+        f"{parameters_of(trainer.learner.target):,} parameters, descriptors of {trainer.learner.target.dim} "
+        "dimensions. Trained from plain photos without labels, negative pairs or pretrained weights.",
         "",
         "## Data",
         "",

@@ -266,14 +266,9 @@ class Trainer:
         means = {name: total / count for name, total in self.sums.items()}
         self.sums = {}
         self.figures = validate(self.learner.target, self.pairs)
-        self.monitor.log(
-            {"step": self.step, "seconds": round(self.seconds, 1), **means, **self.figures}
-            | {
-                "images_per_second": speed,
-                "waiting": self.waited / self.seconds,
-                "memory_gib": peak_memory(self.device),
-            }
-        )
+        waiting = self.waited / self.seconds
+        usage = {"images_per_second": speed, "waiting": waiting, "memory_gib": peak_memory(self.device)}
+        self.monitor.log({"step": self.step, "seconds": round(self.seconds, 1)} | means | self.figures | usage)
 
     def finish(self) -> None:
         """Write the weights with their vocabulary, and the model card."""

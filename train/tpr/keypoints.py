@@ -52,7 +52,7 @@ def refine(logits: Tensor, points: Tensor) -> Tensor:
 
 
 def strongest(logits: Tensor, count: int, radius: int = 2, border: int = 4) -> tuple[Tensor, Tensor]:
-    """As many local maxima in each of the maps [B, 1, H, W]: int64 [B, count, 2], and which are some ([B, count] bool)."""
+    """The highest local maxima of maps [B, 1, H, W]: int64 [B, count, 2], and which there are ([B, count] bool)."""
     width = logits.shape[-1]
     interior = torch.zeros_like(logits, dtype=torch.bool)
     interior[..., border:-border, border:-border] = True
@@ -69,7 +69,7 @@ def nearest_maximum(logits: Tensor, points: Tensor, radius: int = 2) -> tuple[Te
     Returns:
         int64 [B, N, 2] xy, at least 1 off the border, and bool [B, N].
     """
-    batch, _, height, width = logits.shape
+    height, width = logits.shape[-2:]
     steps = torch.arange(-radius, radius + 1, device=logits.device)
     window = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(-1, 2)
     limit = torch.tensor([width - 2, height - 2], device=logits.device)

@@ -51,7 +51,7 @@ class LossWeights:
 
 
 class Space(Enum):
-    """What is done to descriptors before prediction and target are compared; each but the first is a term against collapse."""
+    """What is done to descriptors before prediction and target are compared; all but `raw` against collapse."""
 
     raw = "raw"
     standardized = "standardized"

@@ -38,13 +38,13 @@ class ViewPair:
     backward: Tensor
 
     def match(self, points: Tensor, margin: float = 2.0) -> tuple[Tensor, Tensor]:
-        """Where points [B, N, 2] of the first view lie in the second, and whether both are `margin` inside ([B, N] bool)."""
+        """Where points [B, N, 2] of the first view lie in the second, and whether `margin` inside it ([B, N] bool)."""
         height, width = self.first.shape[-2:]
         there = sample(self.forward, points)
         return there, inside(there, height, width, margin) & inside(points, height, width, 0)
 
     def warp(self, values: Tensor, margin: float = 2.0) -> tuple[Tensor, Tensor]:
-        """Bring a map [B, C, H, W] of the second view into the first's pixels; bool [B, 1, H, W] says where it is valid."""
+        """Bring a map [B, C, H, W] of the second view into the first's pixels; where it is valid: [B, 1, H, W] bool."""
         batch, channels, height, width = values.shape
         there = self.forward.flatten(2).transpose(1, 2)
         warped = sample(values, there).transpose(1, 2).reshape(batch, channels, height, width)

@@ -52,7 +52,7 @@ def cast_shadow(images: Tensor, depth: Tensor, generator: torch.Generator) -> Te
 
 
 def fall_night(images: Tensor, darkness: Tensor, generator: torch.Generator) -> Tensor:
-    """Lamps in place of the sky: pools of light, the rest `darkness` stops below them, then the camera's gain and its noise.
+    """Lamps in place of the sky: pools of light, the rest `darkness` stops below them, and the camera's gain.
 
     The gain brings the mean back to what a camera exposes for, so the pools saturate and the noise of the few photons
     is strong: its variance is that of the light, scaled by the gain.
@@ -78,7 +78,7 @@ def raise_fog(images: Tensor, density: Tensor, generator: torch.Generator) -> Te
 
 
 def relight(images: Tensor, light: Light, strength: float, generator: torch.Generator) -> Tensor:
-    """Change each image by its own random amounts: shadow or night, fog, exposure, gamma, focus, noise, JPEG, 8 bits."""
+    """Change each image by its own random amounts: shadow, night, fog, exposure, gamma, focus, noise, JPEG."""
     batch, device = len(images), images.device
 
     def amount(count: int = batch) -> Tensor:

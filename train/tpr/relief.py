@@ -15,7 +15,8 @@ class Relief:
     """Shifts each scene point along one direction by as much as it stands out.
 
     A point at p in the photo lies at q in the plane of the view from the side, where p = q + s h(q): s is the shift
-    of the highest points, h in [-1, 1] the smooth height. Since |s| |∇h| < 1, the map is one to one: no point hides another.
+    of the highest points, h in [-1, 1] the smooth height. Since |s| |∇h| < 1, the map is one to one: no point hides
+    another.
 
     Args:
         shift: s, [B, 2] photo pixels.

@@ -43,8 +43,16 @@ def save_weights(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(save(tensors, {"network": name, "options": json.dumps(options)}))
+    partial.write_bytes(ordered(save(tensors, {"network": name, "options": json.dumps(options)})))
     partial.replace(path)
+
+
+def ordered(content: bytes) -> bytes:
+    """A safetensors file with its header's keys sorted: safetensors itself orders the metadata at random."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def load_weights(path: str | Path) -> tuple[Network, torch.Tensor | None]:

@@ -1,4 +1,4 @@
-"""Where keypoints lie: the two views' score maps shall peak at the same scene points, sharply and to a fraction of a pixel."""
+"""Where keypoints lie: the score maps of two views shall peak at the same scene points, sharply and exactly."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def peakiness_loss(logits: Tensor, side: int, offset: tuple[int, int] = (0, 0)) 
 
 
 def subpixel_loss(found: Tensor, other: Tensor, valid: Tensor, scale: float = 1.0) -> Tensor:
-    """Σ_c ρ(‖W(x_c) − x'_c‖) / |C|, ρ(e) = √(1 + (e / a)²) − 1: refined peaks of both views shall be the same scene point.
+    """Σ_c ρ(‖W(x_c) − x'_c‖) / |C|, ρ(e) = √(1 + (e / a)²) − 1: peaks of both views shall refine to one scene point.
 
     Args:
         found: W(x_c) [B, N, 2], the first view's refined peaks, brought into the second view, pixels.

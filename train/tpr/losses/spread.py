@@ -1,4 +1,4 @@
-"""What holds the rank of the descriptors up without a negative pair: statistics of the points of each image and batch."""
+"""What holds the rank of the descriptors up without a negative pair: statistics of the points of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def centred(descriptors: Tensor, valid: Tensor) -> Tensor:
 
 
 def standardized(descriptors: Tensor, valid: Tensor, eps: float = 1e-4) -> Tensor:
-    """Descriptors [B, N, D] centred within each image, then each channel with unit variance over the batch's valid points.
+    """Descriptors [B, N, D] centred within each image, then each channel of unit variance over the batch.
 
     What an image's points have in common tells none from another, and a channel that hardly varies counts as much as
     one that does: neither an image-wide constant nor a few loud channels can satisfy a loss on these.
@@ -25,7 +25,7 @@ def standardized(descriptors: Tensor, valid: Tensor, eps: float = 1e-4) -> Tenso
 
 
 def whitened(descriptors: Tensor, valid: Tensor, eps: float = 1e-3) -> Tensor:
-    """Descriptors [B, N, D], centred within each image, times L⁻ᵀ, where L Lᵀ is their covariance over the batch's valid points.
+    """Descriptors [B, N, D], centred within each image, times L⁻ᵀ, L Lᵀ their covariance over the batch.
 
     All directions vary alike, so no loss on these can be satisfied by descriptors of low rank. `eps` is relative to the
     mean variance. Source: Ermolov et al., Whitening for self-supervised representation learning, ICML 2021.
@@ -35,7 +35,7 @@ def whitened(descriptors: Tensor, valid: Tensor, eps: float = 1e-3) -> Tensor:
     covariance = flat.T @ flat / valid.sum().clamp_min(2)
     ridge = eps * covariance.diagonal().mean() + 1e-8
     identity = torch.eye(len(covariance), device=flat.device, dtype=flat.dtype)
-    lower = torch.linalg.cholesky(covariance + ridge * identity)
+    lower = torch.linalg.cholesky_ex(covariance + ridge * identity).L
     return torch.linalg.solve_triangular(lower, flat.T, upper=False).T.reshape(difference.shape)
 
 
@@ -76,9 +76,10 @@ def covariance_loss(descriptors: Tensor, valid: Tensor) -> Tensor:
 
 
 def coding_rate_loss(descriptors: Tensor, valid: Tensor, eps: float = 0.5) -> Tensor:
-    """−½ log det(I + D / ε² Cov_b) / D, the mean over images b, of unit descriptors [B, N, D] centred within each image.
+    """−½ log det(I + D / ε² Cov_b) / D, the mean over images b, of unit descriptors [B, N, D].
 
-    The volume that an image's descriptors fill; weak directions weigh most. Source: MCR² (Yu et al., NeurIPS 2020).
+    Cov_b is the covariance within the image, so this is the volume that its descriptors fill; weak directions weigh
+    most. Source: MCR² (Yu et al., NeurIPS 2020).
     """
     dim = descriptors.shape[-1]
     difference = centred(descriptors, valid)
@@ -92,12 +93,13 @@ def coding_rate_loss(descriptors: Tensor, valid: Tensor, eps: float = 0.5) -> Te
 def effective_rank(descriptors: Tensor, valid: Tensor) -> Tensor:
     """exp of the entropy of the normalised spectrum of descriptors [B, N, D], centred within each image: 1 to D.
 
-    Source: Roy and Vetterli, The effective rank, EUSIPCO 2007.
+    Not a number where a descriptor isn't. Source: Roy and Vetterli, The effective rank, EUSIPCO 2007.
     """
     difference = centred(descriptors, valid).flatten(0, 1)
-    spectrum = torch.linalg.eigvalsh((difference.T @ difference).double()).clamp_min(0)
+    covariance = (difference.T @ difference).double()
+    spectrum = torch.linalg.eigvalsh(covariance.nan_to_num()).clamp_min(0)
     share = spectrum / spectrum.sum().clamp_min(1e-12)
-    return torch.exp(-(share * (share + 1e-12).log()).sum())
+    return torch.exp(-(share * (share + 1e-12).log()).sum()) + 0 * covariance.sum()
 
 
 @torch.no_grad()
