@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from tpsfm import TpsfmError, __version__
+from tpsfm.cli_train import train
 
 FOLDER = click.Path(path_type=Path)
 
@@ -276,6 +277,19 @@ def demo(out: Path, views: int, seed: int) -> None:
         progress.say(line)
     progress.say(f"see it              tpsfm view {out / 'map'}   or open {workspace.report}")
 
+
+@main.command()
+@example("tpsfm networks")
+def networks() -> None:
+    """Print the networks that `train` knows, with their parameters and cost for a photo of 640 x 480."""
+    from tpr.complexity import table
+
+    click.echo(f"{'network':10} {'parameters':>12} {'GMACs':>8} {'descriptor':>10}")
+    for row in table():
+        click.echo(f"{row.name:10} {row.parameters:12,} {row.macs / 1e9:8.2f} {row.dim:10}")
+
+
+main.add_command(train)
 
 if __name__ == "__main__":
     main()

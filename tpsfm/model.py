@@ -141,8 +141,7 @@ def summary(model: Model) -> dict:
         "mean_track_length": observations / max(points, 1),
         "reprojection_error": float(model.errors.mean()) if points else 0.0,
         "cameras": [
-            {**asdict(camera), "images": users.count(camera_id)}
-            for camera_id, camera in model.cameras.items()
+            {**asdict(camera), "images": users.count(camera_id)} for camera_id, camera in model.cameras.items()
         ],
     }
 
@@ -166,9 +165,7 @@ def _parse_cameras(data: bytes) -> dict[int, Camera]:
     for _ in range(count):
         camera_id, model_id, width, height = struct.unpack_from("<IiQQ", data, at)
         model, _, size = CAMERA_MODELS[model_id]
-        cameras[camera_id] = Camera(
-            model, width, height, list(struct.unpack_from(f"<{size}d", data, at + 24))
-        )
+        cameras[camera_id] = Camera(model, width, height, list(struct.unpack_from(f"<{size}d", data, at + 24)))
         at += 24 + 8 * size
     return cameras
 
@@ -182,9 +179,7 @@ def _parse_images(data: bytes) -> dict[str, Pose]:
         name = data[at + 64 : end].decode()
         (keypoints,) = struct.unpack_from("<Q", data, end + 1)
         at = end + 9 + 24 * keypoints
-        seen = np.frombuffer(data, np.dtype([("xy", "<f8", 2), ("point", "<i8")]), keypoints, end + 9)[
-            "point"
-        ]
+        seen = np.frombuffer(data, np.dtype([("xy", "<f8", 2), ("point", "<i8")]), keypoints, end + 9)["point"]
         images[name] = Pose(camera_id, _rotation(pose[:4]), np.array(pose[4:]), int((seen != -1).sum()))
     return images
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch.autograd import gradcheck
-from tpr.losses.detection import peak_agreement_loss, peakiness_loss, subpixel_loss
+from tpr.losses.detection import peak_agreement_loss, peakiness_loss, reliability_loss, subpixel_loss
 from tpr.losses.prediction import hard_loss, prediction_loss, soft_labels, soft_loss
 from tpr.losses.spread import (
     centred,
@@ -201,3 +201,23 @@ def test_subpixel_by_hand():
     assert value.item() == pytest.approx((math.sqrt(26) - 1) / 2)
     value.backward()
     assert torch.allclose(found.grad[0], tensor([[3, 4], [0, 0], [0, 0]]) / math.sqrt(26) / 2)
+
+
+def test_reliability_is_the_cross_entropy_with_the_similarity():
+    logits = tensor([[0.0, 0.0, 5.0]]).requires_grad_()
+    similarity = tensor([[1.0, -0.5, 1.0]]).requires_grad_()
+    valid = torch.tensor([[True, True, False]])
+    loss = reliability_loss(logits, similarity, valid)
+    assert torch.allclose(loss, tensor(math.log(2)))  # σ(0) = ½ whatever the target
+    loss.backward()
+    # σ − r over the two valid points; a similarity below 0 counts as 0, an invalid point for nothing.
+    assert torch.allclose(logits.grad, tensor([[-0.25, 0.25, 0.0]]))
+    assert similarity.grad is None
+
+
+def test_weights_of_points_act_as_repetition():
+    first, second = randoms(1, 4, 3), randoms(1, 4, 3, seed=1)
+    weighted = invariance_loss(first, second, tensor([[1.0, 2, 1, 0]]))
+    order = [0, 1, 1, 2]
+    repeated = invariance_loss(first[:, order], second[:, order], torch.ones(1, 4, dtype=torch.bool))
+    assert torch.allclose(weighted, repeated)

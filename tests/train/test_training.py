@@ -148,6 +148,7 @@ def test_two_processes_share_a_batch_and_average(photo_folder, tmp_path):
 
 
 LEARN = [
+    "method.weighted=false",
     "network.options={dim: 32, widths: [16, 24, 32, 32]}",
     "views.size=64",
     "method.points=64",
@@ -167,9 +168,13 @@ LEARN = [
     [
         # Reached: 0.47 and rank 28.7; with the wrong points paired 0.22, without gradient 0.22, without covariance 0.38
         # and rank 14.
-        ({"invariance": 0, "decorrelation": 0, "covariance": 1}, 0.38, 22),
+        (
+            {"prediction": 1, "invariance": 0, "decorrelation": 0, "covariance": 1, "reliability": 0, "peaks": 0.3},
+            0.38,
+            22,
+        ),
         # Reached: 0.55; with the wrong points paired 0.12, without invariance 0.05, without decorrelation 0.33.
-        ({"prediction": 0}, 0.45, 20),
+        ({"decorrelation": 1, "reliability": 0, "peaks": 0.3}, 0.45, 20),
     ],
 )
 def test_it_learns(photo_folder, tmp_path, objective, accuracy, rank):

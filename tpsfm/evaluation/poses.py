@@ -51,9 +51,7 @@ def pose_errors(truth: Mapping[str, Pose], estimated: Mapping[str, Pose]) -> np.
     """
     return np.array(
         [
-            _pair_error(truth[a], truth[b], estimated[a], estimated[b])
-            if a in estimated and b in estimated
-            else np.inf
+            _pair_error(truth[a], truth[b], estimated[a], estimated[b]) if a in estimated and b in estimated else np.inf
             for a, b in combinations(sorted(truth), 2)
         ]
     )

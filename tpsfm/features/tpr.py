@@ -25,7 +25,9 @@ class TPR(Extractor):
         max_size: images whose longer side exceeds it are reduced to it first; keypoints are mapped back.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1" ...
         weights: a safetensors file; None takes the one that is shipped.
-        nms_radius: no two keypoints lie closer than this, pixels of the reduced image.
+        nms_radius: no two keypoints of one scale lie closer than this, pixels of that scale.
+        scales: sizes of the image that are searched, each with a share of the keypoints after its area; several bear
+            photos taken from different distances.
 
     Raises:
         TpsfmError: the weights can't be used, or the device isn't there.
@@ -40,9 +42,11 @@ class TPR(Extractor):
         device: str = "auto",
         weights: str | Path | None = None,
         nms_radius: int = 2,
+        scales: tuple[float, ...] = (1.0, 0.7, 0.5),
     ):
         check_limits(max_keypoints, max_size)
         self.max_keypoints, self.max_size, self.nms_radius = max_keypoints, max_size, nms_radius
+        self.scales = tuple(scales)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
@@ -66,23 +70,41 @@ class TPR(Extractor):
             "max_keypoints": self.max_keypoints,
             "max_size": self.max_size,
             "nms_radius": self.nms_radius,
+            "scales": str(self.scales),
         }
 
     @torch.inference_mode()
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
         grey, allowed = reduced(image, mask, self.max_size)
-        height, width = grey.shape
+        shares = np.square(self.scales) / np.square(self.scales).sum()
+        found = [
+            self._at_scale(grey, allowed, scale, max(1, int(share * self.max_keypoints)))
+            for scale, share in zip(self.scales, shares, strict=True)
+        ]
+        merged = Features(
+            np.concatenate([features.keypoints for features in found]),
+            np.concatenate([features.scores for features in found]),
+            np.concatenate([features.descriptors for features in found]),
+            grey.shape[::-1],
+        )
+        best = np.argsort(-merged.scores, kind="stable")[: self.max_keypoints]
+        return enlarged(merged.select(best), image, mask)
+
+    def _at_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float, limit: int) -> Features:
+        """Features of a grey image searched at one scale, in pixels of the image as it is."""
+        whole = grey
+        grey, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
         if min(grey.shape) < self.network.multiple:
             nothing = np.zeros((0, 2), np.float32)
-            return Features(nothing, nothing[:, 0], np.zeros((0, self.dim), np.float32), image.shape[1::-1])
+            return Features(nothing, nothing[:, 0], np.zeros((0, self.dim), np.float32), whole.shape[::-1])
         tensor = torch.from_numpy(grey).to(self.device)[None, None].float() / 255
         dense = self.network(tensor)
         allowed = None if allowed is None else torch.from_numpy(allowed).to(self.device)
-        points, scores = detect(dense.logits[0, 0], self.max_keypoints, self.nms_radius, mask=allowed)
+        points, scores = detect(dense.logits[0, 0], limit, self.nms_radius, mask=allowed)
         descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
         descriptors = F.normalize(descriptors, dim=-1)
-        found = Features(points.cpu().numpy(), scores.cpu().numpy(), descriptors.cpu().numpy(), (width, height))
-        return enlarged(found, image, mask)
+        found = Features(points.cpu().numpy(), scores.cpu().numpy(), descriptors.cpu().numpy(), grey.shape[::-1])
+        return enlarged(found, whole, None)
 
 
 def fold_batch_norms(module: torch.nn.Module) -> torch.nn.Module:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tpr.heads import Projector, perceptron, projector
 from tpr.keypoints import nearest_maximum, refine, strongest
-from tpr.losses.detection import peak_agreement_loss, peakiness_loss, subpixel_loss
+from tpr.losses.detection import peak_agreement_loss, peakiness_loss, reliability_loss, subpixel_loss
 from tpr.losses.prediction import hard_loss, prediction_loss, soft_labels, soft_loss
 from tpr.losses.spread import (
     coding_rate_loss,
@@ -37,7 +37,7 @@ class LossWeights:
     Attributes:
         prediction: the paper's, `losses.prediction`.
         invariance, decorrelation, covariance, coding_rate: against collapse, `losses.spread`.
-        peaks, peakiness, subpixel: of the detector, `losses.detection`.
+        reliability, peaks, peakiness, subpixel: of the detector, `losses.detection`.
     """
 
     prediction: float = 1.0
@@ -45,6 +45,7 @@ class LossWeights:
     decorrelation: float = 1.0
     covariance: float = 0.0
     coding_rate: float = 0.0
+    reliability: float = 0.0
     peaks: float = 0.3
     peakiness: float = 0.0
     subpixel: float = 0.0
@@ -78,6 +79,7 @@ class Method:
         projector: g.
         sharpening: T of the peak agreement; 1 asks for repeatability alone.
         joint: whether the prediction loss moves the scores that weigh it, or not.
+        weighted: whether the scores weigh the points of invariance and decorrelation too.
     """
 
     points: int = 128
@@ -87,6 +89,7 @@ class Method:
     projector: Projector = Projector.none
     sharpening: float = 0.5
     joint: bool = False
+    weighted: bool = False
 
 
 class Learner(nn.Module):
@@ -144,7 +147,8 @@ class Learner(nn.Module):
         """A network's dense descriptors and logits, in float32."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
             dense = network(images)
-        return Dense(dense.descriptors.float(), dense.logits.float())
+        reliability = None if dense.reliability is None else dense.reliability.float()
+        return Dense(dense.descriptors.float(), dense.logits.float(), reliability)
 
     def describe(self, network: Network, images: Tensor, where: Tensor) -> Tensor:
         """A network's descriptors at points: [2 B, N, D], not normalised, without gradient."""
@@ -174,17 +178,23 @@ class Learner(nn.Module):
         raw = sample_descriptors(dense.descriptors, where, self.online.stride)
         unit = F.normalize(raw, dim=-1)
         first, second = unit.split(batch)
+        weight = valid.float()
+        if self.method.weighted:
+            scores = sample_descriptors(dense.logits.detach(), where, 1)[..., 0].sigmoid()
+            weight = weight * (scores[:batch] * scores[batch:]).sqrt()
         terms: dict[str, Tensor] = {}
         if w.prediction:
             terms["prediction"] = self.prediction(images, dense.logits, raw, where, both, alpha)
         if w.invariance:
-            terms["invariance"] = invariance_loss(first, second, valid)
+            terms["invariance"] = invariance_loss(first, second, weight)
         if w.decorrelation:
-            terms["decorrelation"] = decorrelation_loss(first, second, valid)
+            terms["decorrelation"] = decorrelation_loss(first, second, weight)
         if w.covariance:
             terms["covariance"] = (covariance_loss(first, valid) + covariance_loss(second, valid)) / 2
         if w.coding_rate:
             terms["coding_rate"] = coding_rate_loss(unit, both)
+        if w.reliability:
+            terms["reliability"] = self.reliability(dense, first, second, where, valid)
         terms |= self.detection(pair, dense.logits, generator)
         terms = {name: getattr(w, name) * value for name, value in terms.items()}
         return terms | {"loss": sum(terms.values()), "rank": effective_rank(first, valid), "spread": spread(unit, both)}
@@ -212,6 +222,16 @@ class Learner(nn.Module):
         teacher = self.compared(teacher, valid)
         labels = soft_labels(teacher, teacher.roll(batch, 0), alpha, self.method.temperature)
         return soft_loss(loss, labels, scores, scores.roll(batch, 0), valid)
+
+    def reliability(self, dense: Dense, first: Tensor, second: Tensor, where: Tensor, valid: Tensor) -> Tensor:
+        """How far the scores are from the similarity that the descriptors reach across the views."""
+        pair = [F.normalize(standardized(descriptors, valid), dim=-1) for descriptors in (first, second)]
+        similarity = (pair[0] * pair[1]).sum(-1).repeat(2, 1)
+        if dense.reliability is None:
+            logits = sample_descriptors(dense.logits, where, 1)
+        else:
+            logits = sample_descriptors(dense.reliability, where, self.online.stride)
+        return reliability_loss(logits[..., 0], similarity, valid.repeat(2, 1))
 
     def detection(self, pair: ViewPair | LandmarkPair, logits: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of the detector, unweighted."""

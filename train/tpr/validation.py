@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from tpr.keypoints import detect
 from tpr.networks import Dense, Network, sample_descriptors
+from tpr.networks.base import standardize
 from tpr.networks.corners import CornerLogits
 from tpr.photos import Photos
 from tpr.randomness import generator_for
@@ -46,7 +47,7 @@ def validate(network: Network, pairs: ViewPair, limit: int = 128, batch: int = 1
     for start in range(0, len(pairs.first), batch):
         part = pairs.part(start, start + batch)
         dense = network(part.first), network(part.second)
-        corners = CornerLogits()(part.first)
+        corners = CornerLogits()(standardize(part.first))
         for b in range(len(part.first)):
             views = [Dense(d.descriptors[b : b + 1].float(), d.logits[b : b + 1].float()) for d in dense]
             measured.append(measure(part.part(b, b + 1), views, corners[b, 0], network.stride, limit))

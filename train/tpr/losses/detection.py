@@ -63,3 +63,20 @@ def subpixel_loss(found: Tensor, other: Tensor, valid: Tensor, scale: float = 1.
     """
     squared = ((found - other) / scale).square().sum(-1)
     return (((1 + squared).sqrt() - 1) * valid).sum() / valid.sum().clamp_min(1)
+
+
+def reliability_loss(logits: Tensor, similarity: Tensor, valid: Tensor) -> Tensor:
+    """The score of a point shall be the similarity that its descriptors reach across views.
+
+    L = −mean_c [r_c log s_c + (1 − r_c) log(1 − s_c)], r_c = max(0, ⟨y_c, y'_c⟩) without gradient, s_c = σ(logit):
+    the expected predictability of a place, which is what the paper's weights s_c s'_c reward, without the trivial
+    optimum of putting all weight on a few easy points.
+
+    Args:
+        logits: [B, N] at the points.
+        similarity: ⟨y_c, y'_c⟩ [B, N].
+        valid: [B, N] bool.
+    """
+    target = similarity.detach().clamp(0, 1)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (loss * valid).sum() / valid.sum().clamp_min(1)

@@ -7,10 +7,14 @@ from torch import Tensor
 
 
 def centred(descriptors: Tensor, valid: Tensor) -> Tensor:
-    """Take each image's mean over its valid points from descriptors [B, N, D]; invalid points become 0."""
+    """Take each image's mean over its valid points from descriptors [B, N, D]; invalid points become 0.
+
+    `valid` [B, N] may be weights instead: the mean is then weighted, and each point scaled by the root of its weight, so
+    that sums of products are weighted sums.
+    """
     weight = valid[..., None].to(descriptors.dtype)
     mean = (descriptors * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
-    return (descriptors - mean) * weight
+    return (descriptors - mean) * weight.sqrt()
 
 
 def standardized(descriptors: Tensor, valid: Tensor, eps: float = 1e-4) -> Tensor:
