@@ -50,7 +50,7 @@ class Scene:
                 self.matches.append((first, second, pairs))
 
     def database(self, path, **options):
-        camera_of = colmap.group_cameras(self.infos)
+        camera_of = colmap.group_cameras(self.infos, "single")
         return colmap.build_database(
             path, self.infos, camera_of, self.points.__getitem__, iter(self.matches), **options
         )
@@ -257,7 +257,8 @@ def test_camera_groups():
         ["other/3.jpg", "phone/1.jpg", "phone/2.jpg"],
         ["phone/upright.jpg"],
         ["phone/zoomed.jpg"],
-        ["video/1.png", "video/2.png"],
+        ["video/1.png"],
+        ["video/2.png"],
         ["web/1.jpg"],
         ["web/2.jpg"],
         ["web/3.jpg"],

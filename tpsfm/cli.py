@@ -62,7 +62,7 @@ FEATURES = [
         "--features", default="tpr", show_default=True, help="Local features: tpr, sift, or a plug-in's name."
     ),
     click.option("--weights", type=FOLDER, help="Weights file of the features; the shipped ones if left out."),
-    click.option("--max-keypoints", type=click.IntRange(1), default=4096, show_default=True, help="Keypoints a photo."),
+    click.option("--max-keypoints", type=click.IntRange(1), default=8192, show_default=True, help="Keypoints a photo."),
     click.option("--max-size", type=click.IntRange(32), default=1600, show_default=True, help="Longer side, pixels."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
     click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png; black: no keypoints."),
@@ -83,7 +83,9 @@ PAIRS = [
 MATCH = [
     click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Least cosine similarity of a match."),
     click.option(
-        "--ratio", type=click.FloatRange(0, 1, min_open=True), help="Lowe's ratio, e.g. 0.9; off if left out."
+        "--ratio",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Lowe's ratio; the features' own if left out, 1: off.",
     ),
 ]
 MAP = [

@@ -27,7 +27,7 @@ class Options:
         masks: folder of masks (`image.jpg.png`, black where no keypoint may lie), or None.
         pairs: how pairs are chosen, one of `stages.PAIRINGS`.
         neighbours, overlap, quadratic, pairs_file: as in `stages.make_pairs`.
-        min_similarity, ratio: as in `matching.MatchOptions`.
+        min_similarity, ratio: as in `matching.MatchOptions`; a ratio of None is the extractor's own, 1 none at all.
         camera_model, camera_mode: as in `stages.verify`.
         mapper: "incremental" or "global".
         seed: of every random choice.
@@ -36,7 +36,7 @@ class Options:
 
     features: str = "tpr"
     weights: Path | None = None
-    max_keypoints: int = 4096
+    max_keypoints: int = 8192
     max_size: int = 1600
     device: str = "auto"
     masks: Path | None = None
@@ -120,7 +120,10 @@ def _pairs(workspace: Workspace, options: Options, images: Path, progress: Quiet
 
 
 def _match(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:
-    stages.match(workspace, options.min_similarity, options.ratio, options.device, progress)
+    from tpsfm.features import extractor_class
+
+    ratio = extractor_class(options.features).ratio if options.ratio is None else options.ratio
+    stages.match(workspace, options.min_similarity, None if ratio == 1 else ratio, options.device, progress)
 
 
 def _map(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import PurePosixPath
 from statistics import median
@@ -18,9 +17,8 @@ CAMERA_MODES = ("auto", "single", "per-folder", "per-image")
 def group_cameras(infos: Mapping[str, ImageInfo], mode: str = "auto") -> dict[str, int]:
     """Which camera took each photo.
 
-    `auto` shares intrinsics among photos of one device (EXIF make and model), focal length and size. Photos
-    without EXIF share them if all such photos of their folder have one size, as frames of a video do;
-    sizes that differ betray a mixed collection, where each photo gets its own camera.
+    `auto` shares intrinsics among photos of one device (EXIF make and model), focal length and size. A photo without
+    EXIF gets its own camera, as in COLMAP; give `single` or `per-folder` for the frames of a video.
 
     Args:
         infos: by image name.
@@ -34,13 +32,12 @@ def group_cameras(infos: Mapping[str, ImageInfo], mode: str = "auto") -> dict[st
     """
     if mode not in CAMERA_MODES:
         raise TpsfmError(f"no camera mode '{mode}'; there are: {', '.join(CAMERA_MODES)}")
-    sizes = _sizes_without_exif(infos)
     numbers: dict[Hashable, int] = {}
     first: dict[int, str] = {}
     camera_of = {}
     for name in sorted(infos):
         info = infos[name]
-        number = numbers.setdefault(_key(name, info, mode, sizes), len(numbers))
+        number = numbers.setdefault(_key(name, info, mode), len(numbers))
         camera_of[name] = number
         other = infos[first.setdefault(number, name)]
         if (info.width, info.height) != (other.width, other.height):
@@ -64,27 +61,15 @@ def initial_focal(infos: Iterable[ImageInfo]) -> tuple[float, bool]:
     return 1.2 * max(infos[0].width, infos[0].height), False
 
 
-def _key(name: str, info: ImageInfo, mode: str, sizes: Mapping[str, set]) -> Hashable:
-    folder = str(PurePosixPath(name).parent)
-    size = (info.width, info.height)
+def _key(name: str, info: ImageInfo, mode: str) -> Hashable:
     if mode == "single":
         return "single"
     if mode == "per-folder":
-        return folder
+        return str(PurePosixPath(name).parent)
     if mode == "auto" and _has_exif(info):
-        return (info.make, info.model, info.focal_px and round(info.focal_px), size)
-    if mode == "auto" and len(sizes[folder]) == 1:
-        return (folder, size)
+        return (info.make, info.model, info.focal_px and round(info.focal_px), info.width, info.height)
     return ("image", name)
 
 
 def _has_exif(info: ImageInfo) -> bool:
     return bool(info.make or info.model or info.focal_px)
-
-
-def _sizes_without_exif(infos: Mapping[str, ImageInfo]) -> dict[str, set]:
-    sizes = defaultdict(set)
-    for name, info in infos.items():
-        if not _has_exif(info):
-            sizes[str(PurePosixPath(name).parent)].add((info.width, info.height))
-    return sizes

@@ -7,12 +7,24 @@ from importlib.metadata import entry_points
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
 
-__all__ = ["Extractor", "Features", "extractor_names", "load_extractor"]
+__all__ = ["Extractor", "Features", "extractor_class", "extractor_names", "load_extractor"]
 
 
 def extractor_names() -> list[str]:
     """The registered extractors' names, sorted."""
     return sorted({point.name for point in entry_points(group="tpsfm.extractors")})
+
+
+def extractor_class(name: str) -> type[Extractor]:
+    """The class of extractors registered as `name`.
+
+    Raises:
+        TpsfmError: no extractor has that name.
+    """
+    for point in entry_points(group="tpsfm.extractors"):
+        if point.name == name:
+            return point.load()
+    raise TpsfmError(f"no features named '{name}'; there are: {', '.join(extractor_names())}")
 
 
 def load_extractor(name: str = "tpr", **options) -> Extractor:
@@ -21,12 +33,9 @@ def load_extractor(name: str = "tpr", **options) -> Extractor:
     Args:
         name: one of `extractor_names()`; a package adds its own with an entry point in the group
             `tpsfm.extractors` that names a subclass of `Extractor`.
-        **options: passed to it; `max_keypoints`, `max_size` (longer side in pixels) and `device` are known to all.
+        **options: passed to it; all know `max_keypoints`, `max_size` (longer side in pixels) and `device`.
 
     Raises:
         TpsfmError: no extractor has that name.
     """
-    for point in entry_points(group="tpsfm.extractors"):
-        if point.name == name:
-            return point.load()(**options)
-    raise TpsfmError(f"no features named '{name}'; there are: {', '.join(extractor_names())}")
+    return extractor_class(name)(**options)

@@ -39,11 +39,13 @@ class Extractor(ABC):
     Attributes:
         name: the name in the registry.
         dim: descriptor dimension D.
+        ratio: Lowe's ratio that suits its descriptors where the user gives none; None tests nothing.
         vocabulary: float32 [K, D] cluster centres of its descriptors for VLAD, or None where none is shipped.
     """
 
     name: str
     dim: int
+    ratio: float | None = None
     vocabulary: np.ndarray | None = None
 
     @abstractmethod

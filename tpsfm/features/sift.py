@@ -26,9 +26,10 @@ class SIFT(Extractor):
     """
 
     name = "sift"
+    ratio = 0.85
     dim = 128
 
-    def __init__(self, max_keypoints: int = 4096, max_size: int = 1600, device: str = "auto"):
+    def __init__(self, max_keypoints: int = 8192, max_size: int = 1600, device: str = "auto"):
         check_limits(max_keypoints, max_size)
         self.max_keypoints = int(max_keypoints)
         self.max_size = int(max_size)

@@ -34,10 +34,11 @@ class TPR(Extractor):
     """
 
     name = "tpr"
+    ratio = 0.9
 
     def __init__(
         self,
-        max_keypoints: int = 4096,
+        max_keypoints: int = 8192,
         max_size: int = 1600,
         device: str = "auto",
         weights: str | Path | None = None,

@@ -132,7 +132,8 @@ def _axes(frustums) -> np.ndarray:
     apex, top_left, top_right, bottom_right, bottom_left = frustums.astype(np.float64).transpose(1, 0, 2)
     forward = (top_left + top_right + bottom_right + bottom_left) / 4 - apex
     axes = np.stack([top_right - top_left, bottom_left - top_left, forward], 1)
-    return axes / np.linalg.norm(axes, axis=2, keepdims=True)
+    length = np.linalg.norm(axes, axis=2, keepdims=True)
+    return axes / np.maximum(length, 1e-9)  # none is left where a focal length has diverged
 
 
 def _vertical(frustums) -> np.ndarray:
