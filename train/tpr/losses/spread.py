@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def centred(descriptors: Tensor, valid: Tensor) -> Tensor:
-    """Take each image's mean over its valid points from descriptors [B, N, D]; invalid points become 0.
+    """Descriptors [B, N, D] less each image's mean over its valid points; invalid points become 0.
 
     `valid` [B, N] may be weights instead: the mean is then weighted, and each point scaled by the root of its weight, so
     that sums of products are weighted sums.
