@@ -2,9 +2,9 @@
 
     python pipelines/hpatches.py --data DIR --features tpr --features sift
 
-DIR holds one folder a sequence (`i_...` illumination, `v_...` viewpoint) with images 1 to 6 and H_1_2 to H_1_6. MMA: full
-resolution, at most 5,000 keypoints, mutual nearest neighbours, mean over each sequence's pairs, then over sequences. AUC:
-shorter side 480, 1,024 keypoints, MAGSAC 3 px, mean corner error, over all pairs.
+DIR holds one folder a sequence (`i_...` illumination, `v_...` viewpoint) with images 1 to 6 and H_1_2 to H_1_6.
+MMA: full resolution, at most 5,000 keypoints, mutual nearest neighbours, mean over each sequence's pairs, then over
+sequences. AUC: shorter side 480, 1,024 keypoints, MAGSAC 3 px, mean corner error, over all pairs.
 """
 
 from __future__ import annotations

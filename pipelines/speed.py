@@ -2,8 +2,8 @@
 
     python pipelines/speed.py --images DIR --max-keypoints 8192 --max-size 1600 --threads 2
 
-Same photos, same limits, same threads; each chain in a process of its own, one after the other, the whole `--repeat` times
-in turn; medians and ratios are printed.
+Same photos, same limits, same threads; each chain in a process of its own, one after the other, the whole `--repeat`
+times in turn; medians and ratios are printed.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from torch import Tensor
 def centred(descriptors: Tensor, valid: Tensor) -> Tensor:
     """Descriptors [B, N, D] less each image's mean over its valid points; invalid points become 0.
 
-    `valid` [B, N] may be weights instead: the mean is then weighted, and each point scaled by the root of its weight, so
-    that sums of products are weighted sums.
+    `valid` [B, N] may be weights instead: the mean is then weighted, and each point scaled by the root of its weight,
+    so that sums of products are weighted sums.
     """
     weight = valid[..., None].to(descriptors.dtype)
     mean = (descriptors * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
