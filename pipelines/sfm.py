@@ -50,7 +50,7 @@ def measure(scene: Path, out: Path, **options) -> str:
 @click.option("--scene", "scenes", multiple=True, help="Only this subfolder; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the workspaces here.")
 @click.option("--features", default="tpr", show_default=True)
-@click.option("--max-keypoints", default=4096, show_default=True)
+@click.option("--max-keypoints", default=8192, show_default=True)
 @click.option("--max-size", default=1600, show_default=True)
 @click.option("--camera-model", default="SIMPLE_RADIAL", show_default=True)
 @click.option("--camera-mode", default="auto", show_default=True)

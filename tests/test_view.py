@@ -379,7 +379,12 @@ def test_the_server_can_block_and_be_stopped(model):
         "import sys; sys.path.insert(0, sys.argv[1]); from test_view import make_model, serve;"
         "serve(make_model(2, 50), port=0, ready=lambda address: print(address, flush=True))"
     )
-    server = subprocess.Popen([sys.executable, "-c", script, HERE], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-c", script, HERE],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell may have it ignored
+    )
     watchdog = threading.Timer(60, server.kill)
     watchdog.start()
     try:

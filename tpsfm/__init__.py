@@ -1,4 +1,4 @@
-"""tpsfm: photos in, a 3D map out, new photos localized in it.
+"""tpsfm: photos in, a 3D map out.
 
 import tpsfm
 

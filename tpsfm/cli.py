@@ -122,7 +122,7 @@ def terminal():
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tpsfm")
 def main() -> None:
-    """Photos in, a 3D map out, new photos localized in it.
+    """Photos in, a 3D map out.
 
     \b
     Example:
