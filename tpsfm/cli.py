@@ -205,8 +205,8 @@ def map_(out: Path, **given) -> None:
 @main.command()
 @click.argument("out", type=FOLDER)
 @click.option("--format", "format_", required=True, help="colmap-bin, colmap-txt, ply, nerfstudio or bundler.")
-@click.option("--to", type=FOLDER, required=True, help="File or folder to write.")
-@example("tpsfm export map/ --format nerfstudio --to photos/transforms.json")
+@click.option("--to", type=FOLDER, required=True, help="Folder to write; for ply a file.")
+@example("tpsfm export map/ --format nerfstudio --to exported/")
 def export(out: Path, format_: str, to: Path) -> None:
     """Write the map of OUT for another program."""
     from tpsfm import colmap
