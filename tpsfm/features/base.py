@@ -28,6 +28,12 @@ class Features:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @classmethod
+    def empty(cls, dim: int, image_size: tuple[int, int]) -> Features:
+        """No features at all, of D = `dim`."""
+        none = np.zeros((0, 2), np.float32)
+        return cls(none, none[:, 0], np.zeros((0, dim), np.float32), image_size)
+
     def select(self, index: np.ndarray) -> Features:
         """The features at `index` (a boolean mask [N] or integers)."""
         return Features(self.keypoints[index], self.scores[index], self.descriptors[index], self.image_size)

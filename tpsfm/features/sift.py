@@ -42,8 +42,7 @@ class SIFT(Extractor):
         found, descriptors = sift.detectAndCompute(grey, allowed)
         size = grey.shape[::-1]
         if not found:
-            nothing = np.zeros((0, 2), np.float32)
-            return Features(nothing, nothing[:, 0], np.zeros((0, self.dim), np.float32), image.shape[1::-1])
+            return Features.empty(self.dim, image.shape[1::-1])
 
         scores = np.array([keypoint.response for keypoint in found], np.float32)
         features = Features(cv2.KeyPoint.convert(found), scores, _root(descriptors), size)

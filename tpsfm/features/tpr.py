@@ -96,8 +96,7 @@ class TPR(Extractor):
         whole = grey
         grey, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
         if min(grey.shape) < self.network.multiple:
-            nothing = np.zeros((0, 2), np.float32)
-            return Features(nothing, nothing[:, 0], np.zeros((0, self.dim), np.float32), whole.shape[::-1])
+            return Features.empty(self.dim, whole.shape[::-1])
         tensor = torch.from_numpy(grey).to(self.device)[None, None].float() / 255
         dense = self.network(tensor)
         allowed = None if allowed is None else torch.from_numpy(allowed).to(self.device)

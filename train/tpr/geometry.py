@@ -32,9 +32,10 @@ def pixel_grid(height: int, width: int, device=None) -> Tensor:
     return torch.stack([x, y]).reshape(2, -1).float().T
 
 
-def sample(values: Tensor, points: Tensor) -> Tensor:
-    """Read maps [B, C, H, W] at points [B, N, 2], bilinearly, the border continued outwards: [B, N, C]."""
-    size = points.new_tensor([values.shape[-1], values.shape[-2]])
+def sample(values: Tensor, points: Tensor, stride: int = 1) -> Tensor:
+    """Read maps [B, C, h, w] with a cell each `stride` pixels at points [B, N, 2], bilinearly, the border continued
+    outwards: [B, N, C]."""
+    size = points.new_tensor([values.shape[-1] * stride, values.shape[-2] * stride])
     grid = (2 * points + 1) / size - 1
     return F.grid_sample(values, grid[:, None], align_corners=False, padding_mode="border")[:, :, 0].transpose(1, 2)
 

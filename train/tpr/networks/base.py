@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tpr.geometry import sample
 
 
 class Dense(NamedTuple):
@@ -70,11 +71,7 @@ def sample_descriptors(descriptors: Tensor, points: Tensor, stride: int) -> Tens
     Returns:
         [B, N, D], not normalised.
     """
-    height, width = descriptors.shape[-2:]
-    size = points.new_tensor([width * stride, height * stride])
-    grid = (2 * points + 1) / size - 1
-    sampled = F.grid_sample(descriptors, grid[:, None], align_corners=False, padding_mode="border")
-    return sampled[:, :, 0].transpose(1, 2)
+    return sample(descriptors, points, stride)
 
 
 def standardize(image: Tensor, eps: float = 1e-3) -> Tensor:
@@ -91,8 +88,3 @@ def parameters_of(network: nn.Module) -> int:
 def upsample(x: Tensor, factor: int) -> Tensor:
     """Bilinear enlargement that keeps cell centres where they are."""
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
-def as_float(image) -> Tensor:
-    """A grey uint8 array [H, W] as the network's input [1, 1, H, W] in [0, 1]."""
-    return torch.from_numpy(image)[None, None].float().div_(255)
