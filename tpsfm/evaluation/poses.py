@@ -110,17 +110,17 @@ def aligned_errors(truth: Mapping[str, Pose], estimated: Mapping[str, Pose]) -> 
     found = np.array([estimated[name].center for name in names])
     scale, rotation, translation = align(found, known)
     distance = np.linalg.norm(scale * found @ rotation.T + translation - known, axis=1)
-    angles = [_rotation_angle(truth[name].rotation @ rotation @ estimated[name].rotation.T) for name in names]
+    angles = [rotation_angle(truth[name].rotation @ rotation @ estimated[name].rotation.T) for name in names]
     return distance, np.degrees(angles)
 
 
 def _pair_error(truth0: Pose, truth1: Pose, pose0: Pose, pose1: Pose) -> float:
-    angle = _rotation_angle(_relative_rotation(truth0, truth1) @ _relative_rotation(pose0, pose1).T)
+    angle = rotation_angle(_relative_rotation(truth0, truth1) @ _relative_rotation(pose0, pose1).T)
     direction = _angle(_baseline(truth0, truth1), _baseline(pose0, pose1))
     return float(np.degrees(max(angle, direction)))
 
 
-def _rotation_angle(rotation: np.ndarray) -> float:
+def rotation_angle(rotation: np.ndarray) -> float:
     """Radians; atan2 keeps its precision at small angles, where the arc cosine of the trace loses half the digits."""
     twist = rotation - rotation.T
     sine = np.linalg.norm([twist[2, 1], twist[0, 2], twist[1, 0]]) / 2
