@@ -7,15 +7,28 @@ import math
 import os
 import platform
 import resource
+import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+import click
 import numpy as np
 
 from tpsfm.errors import TpsfmError
 
 PACKAGES = {"torch": "torch", "pycolmap": "pycolmap", "opencv": "opencv-python-headless", "tpsfm": "tpsfm"}
+
+
+class Pipeline(click.Command):
+    """A command that ends in one line where a user can mend what is wrong: `@click.command(cls=Pipeline)`."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except TpsfmError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
 
 
 class Results:

@@ -1,10 +1,13 @@
 """Matching accuracy on homography sequences in the HPatches layout.
 
-    python pipelines/hpatches.py --data DIR --features tpr --features sift
+    python pipelines/hpatches.py --data DIR --features tpr --features sift --out results/hpatches
 
 DIR holds one folder a sequence (`i_...` illumination, `v_...` viewpoint) with images 1 to 6 and H_1_2 to H_1_6.
-MMA: full resolution, at most 5,000 keypoints, mutual nearest neighbours, mean over each sequence's pairs, then over
-sequences. AUC: shorter side 480, 1,024 keypoints, MAGSAC 3 px, mean corner error, over all pairs.
+MMA, features and matches: full resolution, at most 5,000 keypoints, mutual nearest neighbours, mean over each
+sequence's five pairs (six images), then over sequences; the eight sequences of large images that D2-Net's protocol
+leaves out are left out. Homography AUC: shorter side 480, 1,024 keypoints, MAGSAC 3 px, mean corner error, over all
+pairs. Repeatability and localisation error: of those 1,024 keypoints, at 3 px, in both directions, in what both show.
+Run again with the same --out, it goes on with the sequence where it stopped.
 """
 
 from __future__ import annotations
@@ -14,31 +17,63 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
+from common import Pipeline, Results
 
 import tpsfm
-from tpsfm.evaluation.homography import corner_error, matching_accuracy
+from tpsfm.evaluation.homography import corner_error, matching_accuracy, repeatability
 from tpsfm.evaluation.poses import pose_auc
 from tpsfm.images import read_image
 from tpsfm.matching import mutual_nearest
+from tpsfm.view.charts import beside, curves
+from tpsfm.workspace import digest
 
 THRESHOLDS = np.arange(1, 11)
+AUC_THRESHOLDS = (1, 2, 3, 5)
 LONGEST = 1 << 14  # no photo is reduced
+KEYPOINTS = 5000
 AUC_SIDE, AUC_KEYPOINTS = 480, 1024
+KINDS = {"all": "", "illumination": "i_", "viewpoint": "v_"}
+LARGE = {
+    *("i_contruction", "i_crownnight", "i_dc", "i_pencils", "i_whitebuilding"),
+    *("v_artisans", "v_astronautis", "v_talent"),
+}
+# The paper's table: MMA@3, AUC@2, AUC@5.
+PUBLISHED = {
+    "SIFT": (50.1, 39.49, 49.57),
+    "SuperPoint": (65.7, 44.08, 59.04),
+    "R2D2": (72.1, 43.35, 64.17),
+    "DISK": (77.2, 52.33, 69.80),
+    "ALIKE": (70.5, 51.65, 69.04),
+    "MTLDesc": (78.7, 55.02, 71.42),
+    "PoSFeat": (75.34, 50.16, 69.23),
+    "D2-Net": (40.3, 19.49, 37.78),
+    "ASLFeat": (72.2, 50.10, 66.93),
+    "TPR, VGG": (49.6, 24.46, 47.69),
+    "TPR, DCN": (75.5, 52.33, 70.15),
+    "TPR, TR": (79.8, 57.18, 73.00),
+}
 
 
 def sequences(data: Path) -> list[Path]:
-    """The folders that hold a sequence."""
-    found = sorted(folder for folder in data.iterdir() if (folder / "H_1_2").exists()) if data.is_dir() else []
+    """The folders of the sequences that count."""
+    folders = data.iterdir() if data.is_dir() else []
+    found = sorted(folder for folder in folders if folder.name not in LARGE and (folder / "H_1_2").exists())
     if not found:
         raise tpsfm.TpsfmError(f"{data}: no sequence in the HPatches layout there (a folder with H_1_2)")
     return found
 
 
-def pairs(folder: Path):
+def read_sequence(folder: Path):
     """The first image, and the others with their homographies from it."""
     files = {path.stem: path for path in folder.iterdir() if path.suffix in {".png", ".ppm", ".jpg"}}
-    first = read_image(files["1"])
-    return first, [(read_image(files[str(i)]), np.loadtxt(folder / f"H_1_{i}")) for i in range(2, 7)]
+    missing = [i for i in "123456" if i not in files]
+    if missing:
+        raise tpsfm.TpsfmError(f"{folder}: image {missing[0]} (png, ppm or jpg) is missing")
+    try:
+        homographies = [np.loadtxt(folder / f"H_1_{i}").reshape(3, 3) for i in range(2, 7)]
+    except (OSError, ValueError) as error:
+        raise tpsfm.TpsfmError(f"{folder}: H_1_2 to H_1_6 should hold 3x3 numbers each: {error}") from None
+    return read_image(files["1"]), [(read_image(files[str(i)]), h) for i, h in enumerate(homographies, 2)]
 
 
 def matched(first, second) -> tuple[np.ndarray, np.ndarray]:
@@ -47,74 +82,115 @@ def matched(first, second) -> tuple[np.ndarray, np.ndarray]:
     return first.keypoints[index[:, 0]], second.keypoints[index[:, 1]]
 
 
-def shrunk(image: np.ndarray, homography: np.ndarray, scale0: float, scale1: float):
-    """The second image made smaller, and the homography between the two smaller images."""
-    grow = np.array([[1 / scale0, 0, 0.5 / scale0 - 0.5], [0, 1 / scale0, 0.5 / scale0 - 0.5], [0, 0, 1]])
-    shrink = np.array([[scale1, 0, scale1 / 2 - 0.5], [0, scale1, scale1 / 2 - 0.5], [0, 0, 1]])
-    return smaller(image, scale1), shrink @ homography @ grow
-
-
-def smaller(image: np.ndarray, scale: float) -> np.ndarray:
+def smaller(image: np.ndarray) -> np.ndarray:
+    """The image with its shorter side AUC_SIDE."""
+    scale = AUC_SIDE / min(image.shape[:2])
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def evaluate(name: str, data: Path, weights: Path | None) -> dict:
-    """Figures of one extractor by sequence."""
-    own = {"weights": weights} if weights and name == "tpr" else {}
-    large = tpsfm.load_extractor(name, max_keypoints=5000, max_size=LONGEST, **own)
-    small = tpsfm.load_extractor(name, max_keypoints=AUC_KEYPOINTS, max_size=LONGEST, **own)
-    figures = {}
-    for folder in sequences(data):
-        first, others = pairs(folder)
-        features = large.extract(first)
-        scale0 = AUC_SIDE / min(first.shape[:2])
-        first_small = smaller(first, scale0)
-        features_small = small.extract(first_small)
-        accuracy, errors, counts = [], [], []
-        for image, homography in others:
-            points = matched(features, large.extract(image))
-            counts.append((len(features), len(points[0])))
-            accuracy.append(matching_accuracy(*points, homography, THRESHOLDS))
-            image_small, homography_small = shrunk(image, homography, scale0, AUC_SIDE / min(image.shape[:2]))
-            points = matched(features_small, small.extract(image_small))
-            errors.append(corner_error(*points, homography_small, first_small.shape[1::-1]))
-        figures[folder.name] = {
-            "mma": np.mean(accuracy, 0),
-            "errors": errors,
-            "keypoints": np.mean(counts, 0)[0],
-            "matches": np.mean(counts, 0)[1],
-        }
-    return figures
+def between_smaller(homography: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The homography between the smaller images of two images."""
+    scale0, scale1 = (AUC_SIDE / min(image.shape[:2]) for image in (first, second))
+    grow = np.array([[1 / scale0, 0, 0.5 / scale0 - 0.5], [0, 1 / scale0, 0.5 / scale0 - 0.5], [0, 0, 1]])
+    shrink = np.array([[scale1, 0, scale1 / 2 - 0.5], [0, scale1, scale1 / 2 - 0.5], [0, 0, 1]])
+    return shrink @ homography @ grow
 
 
-def row(title: str, figures: dict[str, dict]) -> str:
-    """A line of the table: MMA at 1, 3, 5 px, illumination and viewpoint at 3 px, AUC at 1, 3, 5 px, counts."""
+def measure(folder: Path, large: tpsfm.Extractor, small: tpsfm.Extractor) -> dict:
+    """One sequence: MMA [10] and AUC [4] in per cent, and the means of the rest."""
+    first, others = read_sequence(folder)
+    features = large.extract(first)
+    first_small = smaller(first)
+    features_small = small.extract(first_small)
+    counts, accuracy, matches, errors, again = [len(features)], [], [], [], []
+    for image, homography in others:
+        found = large.extract(image)
+        points = matched(features, found)
+        counts.append(len(found))
+        matches.append(len(points[0]))
+        accuracy.append(matching_accuracy(*points, homography, THRESHOLDS))
+        image_small, homography = smaller(image), between_smaller(homography, first, image)
+        found = small.extract(image_small)
+        sizes = first_small.shape[1::-1], image_small.shape[1::-1]
+        errors.append(corner_error(*matched(features_small, found), homography, sizes[0]))
+        again.append(repeatability(features_small.keypoints, found.keypoints, homography, *sizes))
+    repeated, localisation = np.array(again).T
+    return {
+        "mma": 100 * np.mean(accuracy, 0),
+        "auc": 100 * np.array(pose_auc(errors, AUC_THRESHOLDS)),
+        "repeatability": 100 * repeated.mean(),
+        "localisation": np.nanmean(localisation) if np.isfinite(localisation).any() else np.nan,
+        "features": np.mean(counts),
+        "matches": np.mean(matches),
+    }
 
-    def mma(threshold: int, kind: str = "") -> float:
-        values = [f["mma"][threshold - 1] for n, f in figures.items() if n.startswith(kind)]
-        return 100 * float(np.mean(values)) if values else float("nan")
 
-    auc = 100 * np.array(pose_auc(np.concatenate([f["errors"] for f in figures.values()]), (1, 3, 5)))
-    counts = [np.mean([f[what] for f in figures.values()]) for what in ("keypoints", "matches")]
-    numbers = [mma(1), mma(3), mma(5), mma(3, "i_"), mma(3, "v_"), *auc]
-    return f"| {title} | " + " | ".join([f"{x:.1f}" for x in numbers] + [f"{x:.0f}" for x in counts]) + " |"
+def mean(rows: dict[str, dict], name: str, kind: str = ""):
+    """The mean of a value over the sequences of a kind that have it; None where there are none."""
+    values = [row[name] for sequence, row in rows.items() if sequence.startswith(kind) and row[name] is not None]
+    return np.mean(values, 0) if values else None
 
 
-@click.command()
+def line(rows: dict[str, dict]) -> dict:
+    """The table's line for one extractor's rows by sequence."""
+    mma = {kind: mean(rows, "mma", start) for kind, start in KINDS.items()}
+    auc = mean(rows, "auc")
+    return {
+        **{f"MMA@{t}": mma["all"][t - 1] for t in (1, 3, 5, 10)},
+        **{f"{kind} @3": None if mma[kind] is None else mma[kind][2] for kind in ("illumination", "viewpoint")},
+        **{f"AUC@{t}": value for t, value in zip(AUC_THRESHOLDS, auc, strict=True)},
+        "repeatability": mean(rows, "repeatability"),
+        "localisation px": mean(rows, "localisation"),
+        "features": mean(rows, "features"),
+        "matches": mean(rows, "matches"),
+    }
+
+
+def figure(measured: dict[str, dict[str, dict]]) -> str:
+    """MMA over the threshold: all sequences, illumination, viewpoint."""
+    charts = []
+    for kind, start in KINDS.items():
+        lines = {name: mean(rows, "mma", start) for name, rows in measured.items()}
+        lines = {name: values for name, values in lines.items() if values is not None}
+        charts.append(curves(THRESHOLDS, lines, f"MMA, {kind}", "px", top=100))
+    return beside(charts)
+
+
+@click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sequences.")
-@click.option("--features", multiple=True, default=("tpr", "sift"), show_default=True)
+@click.option("--features", multiple=True, default=("tpr", "sift"), show_default=True, help="May be repeated.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json, results.md and mma.svg.")
 @click.option("--each", is_flag=True, help="Also a line for each sequence.")
-def main(data: Path, features: tuple[str, ...], weights: Path | None, each: bool) -> None:
-    """Print the table."""
-    print("| | MMA@1 | MMA@3 | MMA@5 | i@3 | v@3 | AUC@1 | AUC@3 | AUC@5 | keypoints | matches |")
-    print("|" + "---|" * 11)
+def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path | None, each: bool) -> None:
+    folders = sequences(data)
+    results = Results(out, "Homography sequences")
+    measured: dict[str, dict[str, dict]] = {}
     for name in features:
-        figures = evaluate(name, data, weights)
-        print(row(name, figures), flush=True)
-        if each:
-            for sequence, own in figures.items():
-                print(row(sequence, {sequence: own}), flush=True)
+        own = {"weights": weights} if weights and name == "tpr" else {}
+        large = tpsfm.load_extractor(name, max_keypoints=KEYPOINTS, max_size=LONGEST, **own)
+        small = tpsfm.load_extractor(name, max_keypoints=AUC_KEYPOINTS, max_size=LONGEST, **own)
+        version = digest([large.fingerprint, small.fingerprint])[:8]
+        measured[name] = {
+            folder.name: results.row(
+                f"{name} {version} {folder.name}", lambda f=folder, a=large, b=small: measure(f, a, b)
+            )
+            for folder in folders
+        }
+    lines = {name: line(rows) for name, rows in measured.items()}
+    if each:
+        lines |= {f"{name} {s}": line({s: row}) for name, rows in measured.items() for s, row in rows.items()}
+    columns = dict.fromkeys(next(iter(lines.values())), ".1f") | {"localisation px": ".2f"}
+    illumination = sum(folder.name.startswith("i_") for folder in folders)
+    results.say(f"{len(folders)} sequences, {illumination} of them illumination:")
+    results.table(columns | {"features": ".0f", "matches": ".0f"}, lines)
+    results.say("Published in the paper, on the full set of 108 sequences; theirs, not measured here:")
+    names = ("MMA@3", "AUC@2", "AUC@5")
+    published = {name: dict(zip(names, values, strict=True)) for name, values in PUBLISHED.items()}
+    results.table(dict.fromkeys(names, ".2f"), published)
+    results.write()
+    if out is not None:
+        (out / "mma.svg").write_text(figure(measured))
 
 
 if __name__ == "__main__":

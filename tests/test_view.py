@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tpsfm.errors import TpsfmError
 from tpsfm.model import Camera, Model, Pose
 from tpsfm.rendering import look_at
 from tpsfm.view import drawing
-from tpsfm.view.charts import histogram
+from tpsfm.view.charts import beside, curves, histogram
 from tpsfm.view.report import Facts, page, write_report
 from tpsfm.view.scene import BACKGROUND, PHOTO_COLOR, QUERY_COLOR, REACH, scene_of, view_rotation
 from tpsfm.view.snapshot import snapshot
@@ -365,6 +366,19 @@ def test_a_report_that_cannot_be_written(model, workspace, tmp_path):
     workspace.report = tmp_path / "missing" / "report.html"
     with pytest.raises(TpsfmError, match="can't write"):
         write_report(workspace, model)
+
+
+def test_curves_are_where_their_values_are():
+    svg = curves(np.array([1, 2, 3]), {"A & B": np.array([0, 50, 100]), "C": np.array([100, 100, 100])}, "T", "px", 100)
+    xml = ElementTree.fromstring(beside([svg, svg]))
+    lines = [line.get("points") for line in xml.iter("{http://www.w3.org/2000/svg}polyline")]
+    assert len(lines) == 4
+    first, flat = ([tuple(map(float, at.split(","))) for at in line.split()] for line in lines[:2])
+    assert [x for x, _ in first] == [34, 154, 274]
+    assert [y for _, y in first] == [264, 144, 24]
+    assert {y for _, y in flat} == {24}
+    assert [child.get("x") for child in xml] == ["0", "360"]
+    assert "A & B" in [text.text for text in xml.iter("{http://www.w3.org/2000/svg}text")]
 
 
 def test_histogram_counts():

@@ -31,6 +31,49 @@ def matching_accuracy(
     return (error[:, None] <= np.asarray(thresholds)).mean(0)
 
 
+def repeatability(
+    keypoints0: np.ndarray,
+    keypoints1: np.ndarray,
+    homography: np.ndarray,
+    size0: tuple[int, int],
+    size1: tuple[int, int],
+    threshold: float = 3.0,
+) -> tuple[float, float]:
+    """How many keypoints are found again in the other image, and how exactly.
+
+    Only keypoints that fall inside the other image count. Each is taken to the other image, and its distance to the
+    nearest keypoint there is measured there; both directions count alike.
+
+    Args:
+        keypoints0, keypoints1: [N, 2], [M, 2] pixels.
+        homography: [3, 3] from the first image to the second.
+        size0, size1: (width, height) of the images.
+        threshold: pixels within which a keypoint is found again.
+
+    Returns:
+        The share found again, in [0, 1], 0 where nothing is shared; and the localisation error, the mean distance
+        of those found again in pixels, nan where there are none. Source: SuperPoint, CVPR 2018 (appendix).
+    """
+    distances = np.concatenate(
+        [
+            _to_nearest(keypoints0, keypoints1, homography, size1),
+            _to_nearest(keypoints1, keypoints0, np.linalg.inv(homography), size0),
+        ]
+    )
+    again = distances <= threshold
+    return float(again.sum() / max(len(again), 1)), float(distances[again].mean() if again.any() else np.nan)
+
+
+def _to_nearest(keypoints: np.ndarray, others: np.ndarray, homography: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Distance [K] to the nearest of `others` of each keypoint that falls inside the other image; inf without any."""
+    mapped = warp_points(keypoints, homography)
+    inside = ((mapped >= 0) & (mapped <= np.array(size) - 1)).all(1)
+    if not inside.any() or not len(others):
+        return np.full(inside.sum(), np.inf)
+    matches = cv2.BFMatcher(cv2.NORM_L2).match(np.float32(mapped[inside]), np.float32(others))
+    return np.array([match.distance for match in matches])
+
+
 def corner_error(
     points0: np.ndarray, points1: np.ndarray, homography: np.ndarray, size: tuple[int, int], threshold: float = 3.0
 ) -> float:
