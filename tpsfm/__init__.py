@@ -15,10 +15,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Extractor": "tpsfm.features",
     "Features": "tpsfm.features",
+    "Localization": "tpsfm.localization",
+    "Map": "tpsfm.localization",
     "Model": "tpsfm.model",
     "Options": "tpsfm.reconstruction",
     "Workspace": "tpsfm.workspace",
     "load_extractor": "tpsfm.features",
+    "localize": "tpsfm.localization",
     "read_model": "tpsfm.model",
     "reconstruct": "tpsfm.reconstruction",
 }

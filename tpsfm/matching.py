@@ -179,7 +179,7 @@ def match_pairs(
         (pair, (descriptors0, descriptors1, options.min_similarity, options.ratio))
         for pair, descriptors0, descriptors1 in _with_descriptors(features, todo, device, memory)
     )
-    for pair, (found, similarity) in _in_parallel(mutual_nearest, jobs):
+    for pair, (found, similarity) in in_parallel(mutual_nearest, jobs):
         matches.write(*pair, found, similarity, key_of(pair))
         finished += 1
         if progress:
@@ -187,7 +187,7 @@ def match_pairs(
     return {"pairs": len(pairs), "matched": len(todo), "reused": len(pairs) - len(todo)}
 
 
-def _in_parallel(function: Callable, jobs: Iterable[tuple]) -> Iterator[tuple]:
+def in_parallel(function: Callable, jobs: Iterable[tuple]) -> Iterator[tuple]:
     """Yield (name, function(*arguments)) of each job (name, arguments) in order, a few ahead in threads.
 
     One job a thread, each on one core, keeps all cores busy where threads that share a small product wait for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -124,6 +125,38 @@ def read_model(folder: str | Path) -> Model:
     )
 
 
+def read_observations(folder: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Which map point each keypoint of the registered images shows.
+
+    Args:
+        folder: of the map, as for `read_model`.
+
+    Returns:
+        By image name: keypoints float32 [K, 2], in tpsfm's pixels, in the order of the image's features; and
+        int64 [K], rows of `Model.points`, -1 where a keypoint shows none.
+
+    Raises:
+        TpsfmError: a file is missing or damaged.
+    """
+    folder = Path(folder)
+    ids = _read(folder / "points3D.bin", _parse_points)["id"].astype(np.int64)
+    order = np.argsort(ids)
+
+    def rows(seen: np.ndarray) -> np.ndarray:
+        found = np.full(len(seen), -1)
+        shown = np.flatnonzero(seen != -1)
+        found[shown] = order[np.searchsorted(ids, seen[shown], sorter=order)]
+        return found
+
+    def parse(data: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {
+            name: ((seen["xy"] - 0.5).astype(np.float32), rows(seen["point"]))
+            for name, _, _, seen in _image_records(data)
+        }
+
+    return dict(sorted(_read(folder / "images.bin", parse).items()))
+
+
 def summary(model: Model) -> dict:
     """A map in numbers, JSON-serializable.
 
@@ -171,17 +204,23 @@ def _parse_cameras(data: bytes) -> dict[int, Camera]:
 
 
 def _parse_images(data: bytes) -> dict[str, Pose]:
+    return {
+        name: Pose(camera_id, _rotation(pose[:4]), np.array(pose[4:]), int((seen["point"] != -1).sum()))
+        for name, pose, camera_id, seen in _image_records(data)
+    }
+
+
+def _image_records(data: bytes) -> Iterator[tuple[str, list[float], int, np.ndarray]]:
+    """Name, quaternion and translation, camera id and `_KEYPOINT`s of each image."""
     (count,) = struct.unpack_from("<Q", data)
-    images, at = {}, 8
+    at = 8
     for _ in range(count):
         _, *pose, camera_id = struct.unpack_from("<I7dI", data, at)
         end = data.index(b"\0", at + 64)
         name = data[at + 64 : end].decode()
         (keypoints,) = struct.unpack_from("<Q", data, end + 1)
         at = end + 9 + 24 * keypoints
-        seen = np.frombuffer(data, np.dtype([("xy", "<f8", 2), ("point", "<i8")]), keypoints, end + 9)["point"]
-        images[name] = Pose(camera_id, _rotation(pose[:4]), np.array(pose[4:]), int((seen != -1).sum()))
-    return images
+        yield name, pose, camera_id, np.frombuffer(data, _KEYPOINT, keypoints, end + 9)
 
 
 def _parse_points(data: bytes) -> np.ndarray:
@@ -209,3 +248,20 @@ def _rotation(wxyz: list[float]) -> np.ndarray:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """float64 [4], wxyz, w >= 0, of a rotation [3, 3]."""
+    xx, yy, zz = np.diag(rotation)
+    yz, xz, xy = rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]
+    yz_, xz_, xy_ = rotation[2, 1] + rotation[1, 2], rotation[0, 2] + rotation[2, 0], rotation[1, 0] + rotation[0, 1]
+    matrix = np.array(
+        [
+            [xx + yy + zz, yz, xz, xy],
+            [yz, xx - yy - zz, xy_, xz_],
+            [xz, xy_, yy - xx - zz, yz_],
+            [xy, xz_, yz_, zz - xx - yy],
+        ]
+    )
+    wxyz = np.linalg.eigh(matrix)[1][:, -1]  # the eigenvector of the largest eigenvalue
+    return wxyz if wxyz[0] >= 0 else -wxyz

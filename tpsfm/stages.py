@@ -55,7 +55,7 @@ def extract(
             else:
                 key, image, mask, orientation = loaded
                 if image is not None:
-                    store.write(name, _upright_features(extractor, image, mask, orientation), key)
+                    store.write(name, upright_features(extractor, image, mask, orientation), key)
                     extracted += 1
                 keys[name] = key
             update(done, len(names))
@@ -85,7 +85,7 @@ def _load(name: str, images: Path, masks: Path | None, extractor: Extractor, sto
         return error
 
 
-def _upright_features(extractor: Extractor, image: np.ndarray, mask: np.ndarray | None, orientation: int) -> Features:
+def upright_features(extractor: Extractor, image: np.ndarray, mask: np.ndarray | None, orientation: int) -> Features:
     """Features of a photo seen as its EXIF orientation says, in pixels of the photo as decoded."""
     size = (image.shape[1], image.shape[0])
     found = extractor.extract(upright(image, orientation), None if mask is None else upright(mask, orientation))
@@ -168,7 +168,7 @@ def _retrieved(workspace, photos, neighbours, vocabulary, seed, progress) -> lis
 
     with FeatureStore(workspace.features, "a") as store:
         if vocabulary is None:
-            vocabulary = train_vocabulary(_sample_descriptors(store, sorted(photos), seed), seed=seed)
+            vocabulary = train_vocabulary(sample_descriptors(store, sorted(photos), seed), seed=seed)
         vocabulary_digest = digest(vocabulary.tobytes().hex())
         with progress.bar("retrieval", len(photos)) as update:
             for done, (name, key) in enumerate(sorted(photos.items()), 1):
@@ -179,7 +179,7 @@ def _retrieved(workspace, photos, neighbours, vocabulary, seed, progress) -> lis
         return pairing.from_retrieval(sorted(photos), store.read_global, neighbours)
 
 
-def _sample_descriptors(store: FeatureStore, names: list[str], seed: int, images: int = 200) -> np.ndarray:
+def sample_descriptors(store: FeatureStore, names: list[str], seed: int, images: int = 200) -> np.ndarray:
     """Descriptors [M, D] of up to `images` photos drawn at random."""
     drawn = np.random.default_rng(seed).permutation(len(names))[:images]
     return np.concatenate([store.read(names[i]).descriptors[:1000] for i in sorted(drawn)])

@@ -30,6 +30,11 @@ class FeatureStore(Container):
             self._begin()
             self._file.attrs["extractor"] = text
 
+    @property
+    def extractor(self) -> dict[str, Any]:
+        """What `describe` noted, empty where nothing is."""
+        return json.loads(self._file.attrs.get("extractor", "{}"))
+
     def names(self) -> list[str]:
         """The images that have features, sorted."""
         return sorted(path for path, record in self._keys if record == "record")

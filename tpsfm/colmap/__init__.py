@@ -1,16 +1,20 @@
 """The adapter to COLMAP: the only place that imports pycolmap. Loading it costs a fraction of a second."""
 
-from tpsfm.colmap.cameras import CAMERA_MODELS, CAMERA_MODES, group_cameras
+from tpsfm.colmap.cameras import CAMERA_MODELS, CAMERA_MODES, device, group_cameras
 from tpsfm.colmap.database import build_database
 from tpsfm.colmap.export import EXPORT_FORMATS, export
 from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
+from tpsfm.colmap.pose import AbsolutePose, absolute_pose
 from tpsfm.colmap.verification import verified_inliers, verify_matches
 
 __all__ = [
     "CAMERA_MODELS",
     "CAMERA_MODES",
     "EXPORT_FORMATS",
+    "AbsolutePose",
+    "absolute_pose",
     "build_database",
+    "device",
     "export",
     "group_cameras",
     "reconstruct_global",

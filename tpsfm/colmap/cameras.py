@@ -66,10 +66,13 @@ def _key(name: str, info: ImageInfo, mode: str) -> Hashable:
         return "single"
     if mode == "per-folder":
         return str(PurePosixPath(name).parent)
-    if mode == "auto" and _has_exif(info):
-        return (info.make, info.model, info.focal_px and round(info.focal_px), info.width, info.height)
+    if mode == "auto":
+        return device(info) or ("image", name)
     return ("image", name)
 
 
-def _has_exif(info: ImageInfo) -> bool:
-    return bool(info.make or info.model or info.focal_px)
+def device(info: ImageInfo) -> Hashable | None:
+    """What photos of one device, focal length and size have in common, None without EXIF."""
+    if not (info.make or info.model or info.focal_px):
+        return None
+    return (info.make, info.model, info.focal_px and round(info.focal_px), info.width, info.height)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model
+from tpsfm.model import Model, quaternion
 from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
 from tpsfm.view.thumbnails import thumbnail
 
@@ -104,7 +104,7 @@ class _Page:
             thickness=1.5,
             thickness_units="screen",
             color=tuple(int(c) for c in self.scene.frustum_colors[index]),
-            wxyz=_quaternion(np.stack([*axes, np.cross(*axes)], 1)),
+            wxyz=quaternion(np.stack([*axes, np.cross(*axes)], 1)),
             position=apex,
         )
 
@@ -164,19 +164,3 @@ class _Page:
                 return
             if picture is not None:
                 handle.image = picture
-
-
-def _quaternion(rotation: np.ndarray) -> np.ndarray:
-    """float64 [4], wxyz, of a rotation [3, 3]."""
-    xx, yy, zz = np.diag(rotation)
-    yz, xz, xy = rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]
-    yz_, xz_, xy_ = rotation[2, 1] + rotation[1, 2], rotation[0, 2] + rotation[2, 0], rotation[1, 0] + rotation[0, 1]
-    matrix = np.array(
-        [
-            [xx + yy + zz, yz, xz, xy],
-            [yz, xx - yy - zz, xy_, xz_],
-            [xz, xy_, yy - xx - zz, yz_],
-            [xy, xz_, yz_, zz - xx - yy],
-        ]
-    )
-    return np.linalg.eigh(matrix)[1][:, -1]  # the quaternion is its eigenvector of the largest eigenvalue

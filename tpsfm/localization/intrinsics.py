@@ -1,0 +1,90 @@
+"""The camera of a query: given, known to the map, told by EXIF, or to be found out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+from tpsfm import colmap
+from tpsfm.errors import TpsfmError
+from tpsfm.images import ImageInfo
+from tpsfm.model import CAMERA_MODELS, Camera
+
+# Focal lengths to try, in longer sides of the photo: from a field of view of 96 degrees to one of 14, each 1.25 times
+# the one before, so that one of them is within 12 % of the truth.
+FOCALS = tuple(0.45 * 1.25**step for step in range(11))
+_PARAMETERS = {name: (focals, size) for name, focals, size in CAMERA_MODELS.values()}
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """What is known of a query's camera.
+
+    Attributes:
+        source: "given", "map" (a photo of the map by the same device and of the same size), "exif" or "estimated".
+        candidates: cameras to try; more than one where it is estimated.
+    """
+
+    source: str
+    candidates: list[Camera]
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the focal length and distortion are to be refined with the pose."""
+        return self.source in ("exif", "estimated")
+
+
+def intrinsics_of(info: ImageInfo, given: Camera | None, known: Mapping[Hashable, Camera]) -> Intrinsics:
+    """Choose what a query's camera starts from.
+
+    Args:
+        info: the query's header; for bare pixels one without EXIF.
+        given: the user's own camera.
+        known: the map's cameras by `colmap.device`, and by (width, height), each the one that sees most points.
+
+    Raises:
+        TpsfmError: the given camera is of another size than the photo.
+    """
+    size = (info.width, info.height)
+    if given is not None:
+        if (given.width, given.height) != size:
+            raise TpsfmError(
+                f"its camera is given for {given.width}x{given.height} pixels, but the photo has {size[0]}x{size[1]}"
+            )
+        return Intrinsics("given", [given])
+    device = colmap.device(info)
+    if device in known:
+        return Intrinsics("map", [known[device]])
+    if info.focal_px:
+        return Intrinsics("exif", [simple_camera(info.focal_px, *size)])
+    candidates = [simple_camera(factor * max(size), *size) for factor in FOCALS]
+    return Intrinsics("estimated", [known[size], *candidates] if size in known else candidates)
+
+
+def simple_camera(focal: float, width: int, height: int) -> Camera:
+    """A camera without distortion whose principal point is the image's middle; `focal` in pixels."""
+    return Camera("SIMPLE_RADIAL", width, height, [float(focal), width / 2, height / 2, 0.0])
+
+
+def parse_camera(text: str) -> tuple[str, list[float]]:
+    """Camera model and parameters from "MODEL,p1,p2,...", as COLMAP writes them.
+
+    Raises:
+        TpsfmError: the model is unknown, a parameter is no number, or their count is wrong.
+    """
+    model, *values = (part.strip() for part in text.split(","))
+    return model, check_parameters(model, values, f"the camera '{text}'")
+
+
+def check_parameters(model: str, values: list[str], what: str) -> list[float]:
+    """The parameters of a camera model as numbers; `what` names their place in the error's text."""
+    if model not in _PARAMETERS:
+        raise TpsfmError(f"{what}: no camera model '{model}'; there are: {', '.join(_PARAMETERS)}")
+    focals, size = _PARAMETERS[model]
+    try:
+        params = [float(value) for value in values]
+    except ValueError:
+        params = []
+    if len(params) != size or not all(abs(value) < float("inf") for value in params) or min(params[:focals]) <= 0:
+        raise TpsfmError(f"{what}: {model} takes {size} numbers, the focal length first and above 0")
+    return params

@@ -1,0 +1,220 @@
+"""A map made for localization: loaded once, it gives poses to many photos."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tpsfm import colmap
+from tpsfm.errors import TpsfmError
+from tpsfm.features import Extractor, Features, extractor_class
+from tpsfm.images import ImageInfo, probe, read_image
+from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
+from tpsfm.localization.landmarks import (
+    Matches,
+    best_point_each,
+    covisible_groups,
+    match_landmarks,
+    read_landmarks,
+)
+from tpsfm.localization.pose import MIN_INLIERS, Localization, estimate, objection, occupied_cells, uncertainty
+from tpsfm.model import Camera, Model
+from tpsfm.reconstruction import Options
+from tpsfm.results import open_map
+from tpsfm.retrieval import Index, train_vocabulary, vlad
+from tpsfm.stages import sample_descriptors, upright_features
+from tpsfm.store import FeatureStore
+from tpsfm.workspace import Workspace, digest
+
+
+class Map:
+    """A workspace's map, ready to localize photos; many threads may do so at once.
+
+    It holds the map's points, a global descriptor of each image and the local descriptors of the keypoints that show
+    a point (2 D bytes each), and it never writes into the workspace.
+
+    Args:
+        workspace: the folder of a reconstruction; it may have been moved.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        top_k: how many of the map's images a photo is matched with.
+
+    Attributes:
+        workspace, model, extractor, options: of the map.
+
+    Raises:
+        TpsfmError: there is no map, it is damaged or empty, or the extractor is not the one that made its features.
+    """
+
+    def __init__(self, workspace: str | Path, device: str = "auto", top_k: int = 20) -> None:
+        if top_k < 1:
+            raise TpsfmError(f"the number of images to retrieve must be at least 1, not {top_k}")
+        self.workspace, self.model = open_map(Path(workspace))
+        self.top_k = top_k
+        if not self.model.images or not len(self.model.points):
+            raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
+        self.options = Options(**{**self.workspace.manifest["options"], "device": device})
+        self.extractor = self.options.extractor()
+        ratio = self.options.ratio or extractor_class(self.options.features).ratio
+        self._ratio = None if ratio == 1 else ratio
+        self._images = Path(self.workspace.manifest.get("images") or "")
+        with FeatureStore(self.workspace.features) as store:
+            _check_extractor(self.workspace, store, self.extractor)
+            self._vocabulary = self._find_vocabulary(store)
+            self._index = Index()
+            device = torch.device(getattr(self.extractor, "device", "cpu"))
+            self._landmarks = read_landmarks(self.workspace, store, device, self._visitor(store))
+        self._cameras = _known_cameras(self.model, self._images)
+
+    def localize(self, image: str | Path | np.ndarray, camera: Camera | None = None, name: str | None = None):
+        """The pose of a photo.
+
+        Args:
+            image: its file, or its pixels uint8 [H, W, 3] RGB or [H, W].
+            camera: its intrinsics, where they are known.
+            name: what it is called in the result; the file's name if left out.
+
+        Returns:
+            A `Localization`; a photo that can't be read or found in the map has the status "failed".
+        """
+        return self.localize_with_features(image, camera, name)[0]
+
+    def localize_with_features(
+        self, image: str | Path | np.ndarray, camera: Camera | None = None, name: str | None = None
+    ) -> tuple[Localization, Features | None]:
+        """As `localize`, and the photo's features (None where it can't be read)."""
+        if name is None:
+            name = "image" if isinstance(image, np.ndarray) else Path(image).name
+        result = Localization(name)
+        try:
+            with _timed(result, "read"):
+                pixels, info = _read(image)
+                intrinsics = intrinsics_of(info, camera, self._cameras)
+        except TpsfmError as error:
+            result.reason = str(error)
+            return result, None
+        result.camera_source = intrinsics.source
+        with _timed(result, "extract"):
+            features = upright_features(self.extractor, pixels, None, info.orientation)
+        self._find(result, features, intrinsics)
+        return result, features
+
+    def _find(self, result: Localization, features: Features, intrinsics: Intrinsics) -> None:
+        if not len(features):
+            result.reason = "no keypoints: the photo is dark, blurred or blank"
+            return
+        with _timed(result, "retrieve"):
+            images = self._index.search(vlad(features.descriptors, self._vocabulary)[None], self.top_k)[0][0].tolist()
+            result.retrieved = [self._index.names[image] for image in images]
+        with _timed(result, "match"):
+            matches = match_landmarks(
+                features.descriptors, self._landmarks, images, self._ratio, self.options.min_similarity
+            )
+        with _timed(result, "pose"):
+            self._pose(result, features, matches, images, intrinsics)
+
+    def _pose(self, result, features: Features, matches: Matches, images: list[int], intrinsics: Intrinsics) -> None:
+        """Take the pose of the covisible group that has the most inliers, if it can be trusted."""
+        scale = max(1.0, max(features.image_size) / self.options.max_size)
+        best, most = None, 0
+        for group in covisible_groups(self._landmarks, images):
+            ours = matches.select(np.isin(matches.images, group))
+            chosen = best_point_each(ours, self._landmarks.points)
+            most = max(most, len(chosen))
+            if len(chosen) < MIN_INLIERS:
+                continue
+            rows = self._landmarks.points[chosen.landmarks]
+            keypoints = features.keypoints[chosen.keypoints]
+            found = estimate(keypoints, self.model.points[rows], intrinsics, scale, self.options.seed)
+            if found is not None and (best is None or found.inliers.sum() > best[0].inliers.sum()):
+                best = found, chosen, ours
+        if best is None:
+            result.reason = f"too few matches with the map ({most})"
+            return
+        found, chosen, ours = best
+        result.inliers = int(found.inliers.sum())
+        result.ratio = result.inliers / len(chosen)
+        inliers = chosen.select(found.inliers)
+        keypoints = features.keypoints[inliers.keypoints]
+        result.matches = np.stack([inliers.keypoints, self._landmarks.points[inliers.landmarks]], 1)
+        self._draw(result, features, ours)
+        result.reason = objection(result.inliers, len(chosen), occupied_cells(keypoints, found.camera))
+        if result.reason:
+            return
+        result.status, result.pose, result.camera = "localized", found.pose, found.camera
+        result.covariance = found.covariance
+        result.position_uncertainty, result.rotation_uncertainty = uncertainty(found.pose, found.covariance)
+
+    def _draw(self, result: Localization, features: Features, matches: Matches) -> None:
+        """Note the inliers in the map's image that has most of them."""
+        agreed = {tuple(pair) for pair in result.matches.tolist()}
+        points = self._landmarks.points[matches.landmarks]
+        keep = [pair in agreed for pair in zip(matches.keypoints.tolist(), points.tolist(), strict=True)]
+        matches = matches.select(np.array(keep, bool))
+        if not len(matches):
+            return
+        image = int(np.bincount(matches.images).argmax())
+        matches = matches.select(matches.images == image)
+        result.best_image = self._landmarks.names[image]
+        ends = features.keypoints[matches.keypoints], self._landmarks.keypoints[matches.landmarks]
+        result.lines = np.hstack(ends).astype(np.float32)
+
+    def _find_vocabulary(self, store: FeatureStore) -> np.ndarray:
+        if self.extractor.vocabulary is not None:
+            return self.extractor.vocabulary
+        samples = sample_descriptors(store, sorted(self.workspace.manifest["photos"]), self.options.seed)
+        return train_vocabulary(samples, seed=self.options.seed)
+
+    def _visitor(self, store: FeatureStore):
+        """Adds each image's global descriptor to the index: the stored one where it is up to date."""
+        vocabulary = digest(self._vocabulary.tobytes().hex())
+
+        def visit(name: str, features: Features) -> None:
+            stored = store.global_key(name) == digest([store.key(name), vocabulary])
+            vector = store.read_global(name) if stored else vlad(features.descriptors, self._vocabulary)
+            self._index.add([name], vector[None])
+
+        return visit
+
+
+def _check_extractor(workspace: Workspace, store: FeatureStore, extractor: Extractor) -> None:
+    """Refuse an extractor that does not see what the map's did."""
+    made, now = store.extractor, extractor.fingerprint
+    differing = sorted(key for key in made.keys() | now.keys() if made.get(key) != now.get(key))
+    if differing:
+        changes = ", ".join(f"{key} was {made.get(key)}, is {now.get(key)}" for key in differing)
+        raise TpsfmError(
+            f"{workspace.root}: its features were made by another extractor ({changes}); take the one it was made with,"
+            f" or run 'tpsfm reconstruct' again"
+        )
+
+
+def _known_cameras(model: Model, images: Path) -> dict[Hashable, Camera]:
+    """The map's cameras by device (where its photos are still there) and by (width, height)."""
+    cameras: dict[Hashable, Camera] = {}
+    for name, pose in sorted(model.images.items(), key=lambda item: item[1].observations):
+        camera = model.cameras[pose.camera_id]
+        cameras[camera.width, camera.height] = camera
+        with suppress(TpsfmError):
+            device = colmap.device(probe(images / name))
+            if device is not None:
+                cameras[device] = camera
+    return cameras
+
+
+def _read(image: str | Path | np.ndarray) -> tuple[np.ndarray, ImageInfo]:
+    if isinstance(image, np.ndarray):
+        height, width = image.shape[:2]
+        return image, ImageInfo(width, height, 1, "", "", None, None)
+    return read_image(Path(image)), probe(Path(image))
+
+
+@contextmanager
+def _timed(result: Localization, step: str):
+    start = time.perf_counter()
+    yield
+    result.seconds[step] = round(time.perf_counter() - start, 4)

@@ -1,0 +1,81 @@
+"""The photos to localize: a folder, a file, or a list with intrinsics."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpsfm.errors import TpsfmError
+from tpsfm.images import IMAGE_SUFFIXES, list_images
+from tpsfm.localization.intrinsics import check_parameters
+from tpsfm.model import Camera
+
+_ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A photo to localize.
+
+    Attributes:
+        name: its path below the queries' folder.
+        camera: its intrinsics where the list gives them.
+    """
+
+    name: str
+    camera: Camera | None = None
+
+
+def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[Path, list[Query]]:
+    """The queries that a folder, a photo or a list names.
+
+    A list has a row `name MODEL width height params...` for each photo, the camera as COLMAP writes it (hloc's and
+    Aachen's format), or just `name`; empty rows and rows that begin with '#' are passed over.
+
+    Args:
+        source: a folder (all photos below it), a photo, or a list.
+        images: for a list, the folder that its names are relative to; the list's own if left out.
+
+    Returns:
+        The queries' folder, and the queries.
+
+    Raises:
+        TpsfmError: there is nothing, or a row of the list is bad; its number is told.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return source, [Query(name) for name in list_images(source)]
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        if not source.exists():
+            raise TpsfmError(f"there is no query {source}")
+        return source.parent, [Query(source.name)]
+    root = source.parent if images is None else Path(images)
+    try:
+        rows = source.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise TpsfmError(f"cannot read the queries in {source}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise TpsfmError(f"{source} is neither a folder nor a photo nor a list of queries") from None
+    queries: dict[str, Query] = {}
+    for number, row in enumerate(rows, 1):
+        row = row.strip()
+        if not row or row.startswith("#"):
+            continue
+        query = _parse(row, root, f"row {number} of {source}")
+        if query.name in queries:
+            raise TpsfmError(f"row {number} of {source}: '{query.name}' is there twice")
+        queries[query.name] = query
+    if not queries:
+        raise TpsfmError(f"{source} names no query; write 'name MODEL width height params...' for each photo")
+    return root, list(queries.values())
+
+
+def _parse(row: str, root: Path, where: str) -> Query:
+    found = _ROW.fullmatch(row)
+    if found:
+        params = check_parameters(found["model"], found["params"].split(), where)
+        return Query(found["name"], Camera(found["model"], int(found["width"]), int(found["height"]), params))
+    if len(row.split()) == 1 or (root / row).is_file():
+        return Query(row)
+    raise TpsfmError(f"{where} is not 'name MODEL width height params...': {row[:200]!r}")

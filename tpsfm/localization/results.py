@@ -1,0 +1,114 @@
+"""What localization leaves on disk: poses.txt and localization.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from tpsfm import __version__
+from tpsfm.errors import TpsfmError
+from tpsfm.localization.pose import Localization
+from tpsfm.model import Camera, Model, Pose, quaternion
+
+POSES, RECORD, PAGE = "poses.txt", "localization.json", "localization.html"
+
+
+def write_results(out: Path, map_root: Path, queries: Path, results: list[Localization]) -> None:
+    """Write `out`/poses.txt and `out`/localization.json, each whole or not at all.
+
+    poses.txt has a row `name qw qx qy qz tx ty tz` (world to camera) for each localized query, as the Aachen benchmark
+    wants it; a query that failed is only in localization.json, with its reason.
+
+    Raises:
+        TpsfmError: a file can't be written.
+    """
+    localized = [result for result in results if result.pose is not None]
+    rows = [" ".join([result.name, *map(repr, _numbers(result.pose))]) for result in localized]
+    content = {
+        "tpsfm": __version__,
+        "map": str(map_root.resolve()),
+        "queries": str(queries.resolve()),
+        "localized": len(localized),
+        "failed": len(results) - len(localized),
+        "results": [_record(result) for result in results],
+    }
+    write_text(out / POSES, "".join(f"{row}\n" for row in rows))
+    write_text(out / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_queries(results: str | Path) -> tuple[Model, Path]:
+    """The localized queries of a results folder as a model without points, in the map's frame, and their folder.
+
+    Raises:
+        TpsfmError: there are no results, or they are damaged.
+    """
+    path = Path(results) / RECORD
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cameras, images = {}, {}
+        for number, entry in enumerate(entry for entry in content["results"] if entry["pose"]):
+            rotation = np.array(entry["pose"]["rotation"], float).reshape(3, 3)
+            translation = np.array(entry["pose"]["translation"], float).reshape(3)
+            cameras[number] = Camera(**entry["camera"])
+            images[entry["name"]] = Pose(number, rotation, translation, entry["inliers"])
+        folder = Path(content["queries"])
+    except OSError as error:
+        raise TpsfmError(f"no results in {results}: {path.name}: {error.strerror}; run 'tpsfm localize'") from error
+    except (ValueError, KeyError, TypeError):
+        raise TpsfmError(f"{path} is damaged; run 'tpsfm localize' again") from None
+    none = np.empty((0, 3))
+    return Model(cameras, images, none, none.astype(np.uint8), np.empty(0, np.float32), np.empty(0, np.int32)), folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in place of any that is there, whole or not at all.
+
+    Raises:
+        TpsfmError: it can't be written.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(partial, path)
+    except OSError as error:
+        raise TpsfmError(f"can't write '{path}': {error.strerror}") from error
+
+
+def _numbers(pose: Pose) -> list[float]:
+    return [float(value) for value in (*quaternion(pose.rotation), *pose.translation)]
+
+
+def _record(result: Localization) -> dict:
+    pose = result.pose
+    return {
+        "name": result.name,
+        "status": result.status,
+        "reason": result.reason,
+        "pose": None
+        if pose is None
+        else {
+            "quaternion_wxyz": _numbers(pose)[:4],
+            "translation": pose.translation.tolist(),
+            "rotation": pose.rotation.tolist(),
+            "center": pose.center.tolist(),
+        },
+        "camera": None if result.camera is None else asdict(result.camera),
+        "camera_source": result.camera_source,
+        "inliers": result.inliers,
+        "ratio": round(result.ratio, 4),
+        "position_uncertainty": _finite(result.position_uncertainty),
+        "rotation_uncertainty_degrees": _finite(result.rotation_uncertainty),
+        "covariance": None if result.covariance is None else result.covariance.tolist(),
+        "retrieved": result.retrieved,
+        "best_image": result.best_image,
+        "seconds": result.seconds,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

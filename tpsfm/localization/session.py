@@ -1,0 +1,74 @@
+"""Many queries in one go: no bad one stops the rest, and the results are written at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tpsfm.errors import TpsfmError
+from tpsfm.images import probe
+from tpsfm.localization.intrinsics import parse_camera
+from tpsfm.localization.map import Map
+from tpsfm.localization.pose import Localization
+from tpsfm.localization.queries import Query, list_queries
+from tpsfm.localization.results import write_results
+from tpsfm.model import Camera
+from tpsfm.progress import Quiet
+
+
+def localize(
+    queries: str | Path,
+    map: str | Path | Map,
+    out: str | Path,
+    *,
+    images: str | Path | None = None,
+    camera: str | None = None,
+    top_k: int = 20,
+    device: str = "auto",
+    progress: Quiet | None = None,
+) -> list[Localization]:
+    """Localize photos in a map, and write poses.txt, localization.json and localization.html into `out`.
+
+    Args:
+        queries: a folder, a photo, or a list with intrinsics (see `list_queries`).
+        map: a reconstruction's workspace, or a `Map` that is loaded already.
+        out: folder of the results; made where it is missing.
+        images: for a list, the folder that its names are relative to.
+        camera: "MODEL,p1,p2,..." of all queries that a list gives no camera.
+        top_k: how many of the map's images each query is matched with; `map` knows its own where it is a `Map`.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        progress: who is told of the progress; None is nobody.
+
+    Returns:
+        The results, in the order of the queries; the failed among them have no pose but a reason.
+
+    Raises:
+        TpsfmError: there are no queries, a row of the list or the camera is bad, the map can't be used, or `out` can't
+            be written.
+    """
+    given = None if camera is None else parse_camera(camera)
+    root, wanted = list_queries(queries, images)
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TpsfmError(f"can't write to '{out}': {error.strerror}") from error
+    if not isinstance(map, Map):
+        map = Map(map, device, top_k)
+    results = []
+    with (progress or Quiet()).bar("localizing", len(wanted)) as update:
+        for query in wanted:
+            results.append(map.localize(root / query.name, _camera(query, root, given), query.name))
+            update(len(results), len(wanted))
+    write_results(out, map.workspace.root, root, results)
+    return results
+
+
+def _camera(query: Query, root: Path, given: tuple[str, list[float]] | None) -> Camera | None:
+    """The query's own camera, else the one given for all, at the photo's size."""
+    if query.camera is not None or given is None:
+        return query.camera
+    try:
+        info = probe(root / query.name)
+    except TpsfmError:
+        return None
+    return Camera(given[0], info.width, info.height, given[1])
