@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import platform
-import resource
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib import metadata
 from pathlib import Path
 
@@ -126,9 +128,42 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def weights_version(weights: Path | None) -> str:
+    """The start of the digest of tpr's weights, the shipped ones for None.
+
+    Raises:
+        TpsfmError: there is no such file.
+    """
+    from tpr.weights import shipped_weights, weights_digest
+
+    path = weights or shipped_weights()
+    if not path.is_file():
+        raise TpsfmError(f"no weights '{path}'")
+    return weights_digest(path)[:8]
+
+
 def peak_memory() -> float:
-    """MiB: the most that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """MiB: the most that this process has held so far (getrusage would count its parent's too)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def in_process(function: Callable, *arguments):
+    """What `function(*arguments)` gives, and MiB at its peak, in a fresh process.
+
+    Raises:
+        TpsfmError: the process died, as where memory runs out; what the function raises comes through.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(_with_peak, function, arguments).result()
+        except BrokenProcessPool:
+            raise TpsfmError(f"'{function.__name__}' ended its process; was there memory enough?") from None
+
+
+def _with_peak(function: Callable, arguments: tuple):
+    return function(*arguments), peak_memory()
 
 
 def _cpu() -> str:

@@ -1,74 +1,90 @@
-"""Reconstruct photos with known poses: how many are registered, and how exactly.
+"""Reconstruct sets of photos with several features side by side, COLMAP's own SIFT chain among them.
 
-    python pipelines/sfm.py DATA/eval/sfm --features tpr --threads 2
+    python pipelines/sfm.py --data DIR --features tpr --features sift --features colmap --out results/sfm
 
 Each subfolder SCENE with SCENE/images/ is reconstructed; where it has a SCENE/gt.json (image name -> R, world to
 camera, and C, the centre), the pose AUC follows: over all pairs of photos, the larger of the errors of the relative
-rotation and of the direction of the translation, in degrees; a photo left out counts as wrong.
+rotation and of the direction of the translation, in degrees; a photo left out counts as wrong. All have the same
+limits. Run again with the same --out, it goes on with the set where it stopped.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import click
+from chains import STAGES, Limits, reconstruct
+from common import Pipeline, Results, in_process, weights_version
 
 import tpsfm
+from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
+from tpsfm.images import list_images
+from tpsfm.model import read_model, summary
 
 THRESHOLDS = (1, 3, 5, 10)
+COLUMNS = {
+    **{"photos": "d", "registered": "d", "points": "d", "track": ".2f", "error px": ".3f"},
+    **{f"AUC@{threshold}": ".1f" for threshold in THRESHOLDS},
+    **{f"{stage} s": ".1f" for stage in STAGES},
+    **{"whole s": ".1f", "peak MiB": ".0f"},
+}
 
 
-def measure(scene: Path, out: Path, **options) -> str:
-    """Reconstruct one scene and return its row of the table."""
-    from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
-    from tpsfm.images import list_images
-    from tpsfm.model import read_model, summary
-
-    start = time.perf_counter()
-    photos = list_images(scene / "images")
+def measure(features: str, scene: Path, out: Path, limits: Limits) -> dict:
+    """One set's row; of a set that gives no map, what went wrong is its "failure"."""
+    images, seconds, failure = {}, {}, {}
+    row = {"photos": len(list_images(scene / "images")), "registered": 0}
     try:
-        workspace = tpsfm.reconstruct(scene / "images", out, **options)
+        (folder, seconds), peak = in_process(reconstruct, features, scene / "images", out, limits)
+        model = read_model(folder)
+        images, figures = model.images, summary(model)
+        row |= {
+            "registered": len(images),
+            "points": figures["points"],
+            "track": figures["mean_track_length"],
+            "error px": figures["reprojection_error"],
+            "whole s": sum(seconds.values()),
+            "peak MiB": peak,
+        }
     except tpsfm.TpsfmError as error:
-        return f"{scene.name:<16} {error}"
-    seconds = time.perf_counter() - start
-    model = read_model(workspace.sparse)
-    report = summary(model)
-    row = (
-        f"{scene.name:<16} {len(model.images):>4} of {len(photos):<4} {report['points']:>7} "
-        f"{report['mean_track_length']:>6.2f} {report['reprojection_error']:>6.3f} {seconds:>8.1f}"
-    )
+        failure = {"failure": str(error).split(";")[0]}
     if (scene / "gt.json").exists():
-        auc = pose_auc(pose_errors(load_poses(scene / "gt.json"), model.images), THRESHOLDS)
-        row += "".join(f" {100 * value:>7.2f}" for value in auc)
-    return row
+        auc = pose_auc(pose_errors(load_poses(scene / "gt.json"), images), THRESHOLDS)
+        row |= {f"AUC@{threshold}": 100 * value for threshold, value in zip(THRESHOLDS, auc, strict=True)}
+    return row | {f"{stage} s": value for stage, value in seconds.items()} | failure
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--scene", "scenes", multiple=True, help="Only this subfolder; may be repeated.")
-@click.option("--out", type=click.Path(path_type=Path), help="Keep the workspaces here.")
-@click.option("--features", default="tpr", show_default=True)
+@click.command(cls=Pipeline, help=__doc__.splitlines()[0])
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sets.")
+@click.option(
+    "--features", multiple=True, default=("tpr", "sift", "colmap"), show_default=True, help="May be repeated."
+)
+@click.option("--scene", "scenes", multiple=True, help="Only this set; may be repeated.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--max-keypoints", default=8192, show_default=True)
 @click.option("--max-size", default=1600, show_default=True)
-@click.option("--camera-model", default="SIMPLE_RADIAL", show_default=True)
-@click.option("--camera-mode", default="auto", show_default=True)
-@click.option("--mapper", type=click.Choice(["incremental", "global"]), default="incremental", show_default=True)
-@click.option("--ratio", type=float)
-@click.option("--min-similarity", type=float)
+@click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--threads", default=-1, show_default=True)
-def main(data: Path, scenes: tuple[str, ...], out: Path | None, **options) -> None:
-    folders = [data / name for name in scenes] or sorted(path for path in data.iterdir() if path.is_dir())
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json and results.md.")
+def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], out: Path | None, **limits) -> None:
+    folders = [data / name for name in scenes] or sorted(path for path in data.glob("*") if path.is_dir())
     missing = [folder for folder in folders if not (folder / "images").is_dir()]
-    if missing:
-        raise click.ClickException(f"no folder '{missing[0] / 'images'}'")
-    auc = "".join(f" AUC@{threshold}°".rjust(8) for threshold in THRESHOLDS)
-    click.echo(f"{'scene':<16} registered   points  track  error  seconds{auc}")
-    for folder in folders:
-        with tempfile.TemporaryDirectory() as temporary:
-            click.echo(measure(folder, (out or Path(temporary)) / folder.name, **options))
+    if missing or not folders:
+        raise tpsfm.TpsfmError(f"no folder '{missing[0] / 'images' if missing else data / '*/images'}'")
+    results = Results(out, "Structure from motion", limits | {"weights": weights_version(limits["weights"])})
+    rows = {}
+    for folder, name in product(folders, features):
+        with tempfile.TemporaryDirectory() as workspace:
+            job = partial(measure, name, folder, Path(workspace), Limits(**limits))
+            rows[f"{folder.name}, {name}"] = results.row(f"{folder.name}, {name}", job)
+    results.table(COLUMNS, rows)
+    for key, row in rows.items():
+        if "failure" in row:
+            results.say(f"{key}: {row['failure']}")
+    results.write()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def test_warped_points_agree_with_opencv():
 def test_matching_accuracy_by_hand():
     points = np.array([[0, 0], [5, 5], [20, 7], [30, 1.0]])
     errors = np.array([[0, 0], [3, 4], [0, 1], [0, -12.0]])  # 0, 5, 1 and 12 px
-    accuracy = matching_accuracy(points, points + (10, 0) + errors, SHIFT, np.array([0.5, 1, 4.9, 5, 12]))
+    accuracy = matching_accuracy(points, warp_points(points, SHIFT) + errors, SHIFT, np.array([0.5, 1, 4.9, 5, 12]))
     np.testing.assert_allclose(accuracy, [0.25, 0.5, 0.5, 0.75, 1])
     assert not matching_accuracy(points[:0], points[:0], SHIFT, np.arange(1, 11)).any()
 
@@ -67,5 +67,5 @@ def test_corner_error_of_a_known_shift():
     points = np.random.default_rng(2).uniform(0, 400, (100, 2))
     moved = warp_points(points, SHIFT)
     assert corner_error(points, moved, SHIFT, (400, 300)) < 1e-3
-    assert corner_error(points, moved + (3, 4), SHIFT, (400, 300)) == pytest.approx(5, abs=1e-3)
+    assert corner_error(points, moved + np.array([3, 4]), SHIFT, (400, 300)) == pytest.approx(5, abs=1e-3)
     assert corner_error(points[:3], moved[:3], SHIFT, (400, 300)) == np.inf

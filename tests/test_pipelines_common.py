@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
-from common import Results, machine, peak_memory
+from common import Results, in_process, machine, peak_memory, weights_version
+from tpr.weights import shipped_weights
 
 from tpsfm import TpsfmError
 
@@ -67,3 +69,27 @@ def test_machine_and_memory():
     before = peak_memory()
     block = np.ones(64 << 20, np.uint8)
     assert peak_memory() >= before and peak_memory() > block.nbytes / 2**20
+
+
+def test_a_fresh_process_tells_its_own_peak():
+    block = np.ones(300 << 20, np.uint8)
+    (result, small), (_, large) = in_process(sum, [1, 2]), in_process(np.ones, 100 << 20, np.uint8)
+    assert result == 3 and large > small + 99
+    assert small < peak_memory() and block.any()
+
+
+def test_what_goes_wrong_in_a_process_comes_through():
+    with pytest.raises(TpsfmError, match="no photos"):
+        in_process(fail)
+    with pytest.raises(TpsfmError, match="ended its process"):
+        in_process(os._exit, 1)
+
+
+def fail():
+    raise TpsfmError("no photos")
+
+
+def test_weights_version(tmp_path):
+    assert weights_version(None) == weights_version(shipped_weights())
+    with pytest.raises(TpsfmError, match="no weights"):
+        weights_version(tmp_path / "none")
