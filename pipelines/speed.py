@@ -1,106 +1,143 @@
-"""Our whole chain against pycolmap's own (CPU SIFT, exhaustive, incremental) in one run, stage by stage.
+"""Time and memory of extraction, matching, the store and the whole chain, beside others in the same run.
 
-    python pipelines/speed.py --images DIR --max-keypoints 8192 --max-size 1600 --threads 2
+    python pipelines/speed.py --images DIR --repeat 3 --out results/speed
 
-Same photos, same limits, same threads; each chain in a process of its own, one after the other, the whole `--repeat`
-times in turn; medians and ratios are printed.
+Each measurement runs in a process of its own, ours and theirs in turn, all `--repeat` times; medians are printed. A
+ratio says how many times as fast ours is: the median of the ratios of neighbours. Extraction is beside OpenCV's SIFT
+at the same limit of keypoints; matching (mutual nearest neighbours of the same descriptors, all pairs of four images)
+beside OpenCV's brute force, faiss and COLMAP's matcher (an approximate search); the store beside an .npz an image;
+the chain beside COLMAP's own (SIFT on the CPU, exhaustive, incremental) at the same limits.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
+import speed_parts as parts
+from chains import STAGES, Limits, reconstruct
+from common import Pipeline, Results, in_process, weights_version
 
-STAGES = ("features", "matches and geometry", "map")
+import tpsfm
+from tpsfm.images import list_images
 
-
-def ours(images: Path, keypoints: int, size: int, threads: int) -> dict[str, float]:
-    """Seconds by stage of `tpsfm.reconstruct`."""
-    import tpsfm
-
-    with tempfile.TemporaryDirectory() as folder:
-        workspace = tpsfm.reconstruct(images, folder, max_keypoints=keypoints, max_size=size, threads=threads)
-        seconds = {name: stage["seconds"] for name, stage in workspace.manifest["stages"].items()}
-    middle = seconds["pairs"] + seconds["match"] + seconds["verify"]
-    return dict(zip(STAGES, (seconds["extract"], middle, seconds["map"]), strict=True))
-
-
-def colmaps(images: Path, keypoints: int, size: int, threads: int) -> dict[str, float]:
-    """Seconds by stage of pycolmap's chain."""
-    import zlib  # noqa: F401  before pycolmap
-
-    import pycolmap
-
-    pycolmap.logging.minloglevel = pycolmap.logging.ERROR
-    extraction = pycolmap.FeatureExtractionOptions()
-    extraction.num_threads = threads
-    extraction.max_image_size = size
-    extraction.sift.max_num_features = keypoints
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.num_threads = threads
-    with tempfile.TemporaryDirectory() as folder:
-        database = Path(folder) / "database.db"
-        marks = [time.perf_counter()]
-        pycolmap.extract_features(database, images, extraction_options=extraction, device=pycolmap.Device.cpu)
-        marks.append(time.perf_counter())
-        pycolmap.match_exhaustive(database, matching_options=matching, device=pycolmap.Device.cpu)
-        marks.append(time.perf_counter())
-        pycolmap.incremental_mapping(
-            database, images, folder, options={"num_threads": threads, "mapper": {"num_threads": threads}}
-        )
-        marks.append(time.perf_counter())
-    return {name: after - before for name, before, after in zip(STAGES, marks, marks[1:], strict=False)}
+PARTS = ("extraction", "matching", "store", "chain")
+EXTRACTIONS = {  # (width, height) or the longer side, threads (None: as told), keypoints at most
+    "640x480, 1 thread": ((640, 480), 1, 1024),
+    "640x480": ((640, 480), None, 1024),
+    "1600 px": (1600, None, 8192),
+}
+KEYPOINTS = (1024, 2048, 4096, 8192)
 
 
-def measured(connection, function, *arguments) -> None:
-    """Run a chain and send back its seconds, wall time and peak memory (MiB)."""
+def medians(runs: list[dict[str, dict]], ours: str, rate: str | None = None) -> dict:
+    """Medians over runs {method: {value: number}} as "method value", and "ratio method" of ours to each other's.
+
+    `rate` names what is compared, a speed; the ratio of times, where it is None, is theirs to ours of "whole s".
+    """
+    row = {
+        f"{method} {name}": statistics.median(run[method][name] for run in runs)
+        for method, values in runs[0].items()
+        for name in values
+    }
+    for method in runs[0]:
+        if method != ours:
+            first, second, name = (ours, method, rate) if rate else (method, ours, "whole s")
+            row[f"ratio {method}"] = statistics.median(run[first][name] / run[second][name] for run in runs)
+    return row
+
+
+def extraction(features: str, images: list[Path], size, threads: int, keypoints: int, weights: Path | None) -> dict:
+    """Images a second, keypoints an image and peak memory, ours and OpenCV's."""
+    found = {}
+    for method in (features, "SIFT"):
+        (rate, count), peak = in_process(parts.extract, method, images, size, threads, keypoints, weights)
+        found[method] = {"images/s": rate, "keypoints": count, "peak MiB": peak}
+    return found
+
+
+def matching(keypoints: int, threads: int) -> dict:
+    """Pairs a second and peak memory of each matcher."""
+    found = {}
+    for method in parts.MATCHERS:
+        rate, peak = in_process(parts.match, method, keypoints, threads)
+        found[method] = {"pairs/s": rate, "peak MiB": peak}
+    return found
+
+
+def chain(features: str, images: Path, limits: Limits) -> dict:
+    """Seconds by stage, of the whole process, and peak memory, ours and COLMAP's."""
+    found = {}
+    for method in (features, "colmap"):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, peak = in_process(timed_chain, method, images, Path(folder), limits)
+        found[method] = {**{f"{name} s": value for name, value in seconds.items()}, "peak MiB": peak}
+    return found
+
+
+def timed_chain(features: str, images: Path, out: Path, limits: Limits) -> dict[str, float]:
+    """Seconds by stage and of the whole, imports and report included."""
     start = time.perf_counter()
-    seconds = function(*arguments)
-    wall = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    connection.send({**seconds, "whole": wall, "peak MiB": peak})
+    _, seconds = reconstruct(features, images, out, limits)
+    return {**seconds, "whole": time.perf_counter() - start}
 
 
-def in_process(function, *arguments) -> dict[str, float]:
-    """`measured` in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=measured, args=(send, function, *arguments))
-    process.start()
-    send.close()
-    try:
-        return receive.recv()
-    except EOFError:
-        raise click.ClickException(f"the chain '{function.__name__}' failed; its error stands above") from None
-    finally:
-        process.join()
-
-
-@click.command()
-@click.option("--images", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--max-keypoints", default=8192, show_default=True)
-@click.option("--max-size", default=1600, show_default=True)
+@click.command(cls=Pipeline, help=__doc__.splitlines()[0])
+@click.option("--images", type=click.Path(path_type=Path), required=True, help="Folder of photos.")
+@click.option("--part", "chosen", type=click.Choice(PARTS), multiple=True, help="Only this; may be repeated.")
+@click.option("--features", multiple=True, default=("tpr",), show_default=True, help="May be repeated.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
+@click.option("--max-keypoints", default=8192, show_default=True, help="Of the chain.")
+@click.option("--max-size", default=1600, show_default=True, help="Of the chain.")
 @click.option("--threads", default=2, show_default=True)
-@click.option("--repeat", default=1, show_default=True)
-@click.option("--json", "json_", type=click.Path(path_type=Path), help="Also write the figures there.")
-def main(images: Path, max_keypoints: int, max_size: int, threads: int, repeat: int, json_: Path | None) -> None:
-    """Print seconds and ratios."""
-    limits = (images, max_keypoints, max_size, threads)
-    runs = [(in_process(ours, *limits), in_process(colmaps, *limits)) for _ in range(repeat)]
-    print("| | tpsfm | pycolmap | ratio |\n|---|---|---|---|")
-    for name in (*STAGES, "whole", "peak MiB"):
-        mine, theirs = (statistics.median(run[i][name] for run in runs) for i in (0, 1))
-        ratio = statistics.median(run[0][name] / run[1][name] for run in runs)
-        print(f"| {name} | {mine:.1f} | {theirs:.1f} | {ratio:.2f} |")
-    if json_ is not None:
-        json_.write_text(json.dumps([{"tpsfm": a, "pycolmap": b} for a, b in runs], indent=1))
+@click.option("--repeat", default=3, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json and results.md.")
+def main(images, chosen, features, weights, max_keypoints, max_size, threads, repeat, out) -> None:
+    if not images.is_dir():
+        raise tpsfm.TpsfmError(f"no folder of photos '{images}'")
+    photos = [images / name for name in list_images(images)]
+    limits = Limits(max_keypoints, max_size, threads, 0, weights)
+    options = {"photos": len(photos), "max_keypoints": max_keypoints, "max_size": max_size}
+    options |= {"threads": threads, "repeat": repeat, "weights": weights_version(weights)}
+    results = Results(out, "Speed", options)
+
+    def show(title: str, jobs: dict[str, Callable[[], dict]], ours: str, rate: str | None, columns: dict) -> None:
+        rows = {
+            name: results.row(
+                f"{title}, {ours}, {name}", lambda job=job: medians([job() for _ in range(repeat)], ours, rate)
+            )
+            for name, job in jobs.items()
+        }
+        results.say(f"## {title}, {ours}")
+        results.table(columns, rows)
+
+    chosen = chosen or PARTS
+    for name in features if "extraction" in chosen else ():
+        jobs = {
+            case: partial(extraction, name, photos, size, fixed or threads, keypoints, weights)
+            for case, (size, fixed, keypoints) in EXTRACTIONS.items()
+        }
+        columns = {f"{m} {value}": style for value, style in parts.EXTRACTION_COLUMNS.items() for m in (name, "SIFT")}
+        show("extraction", jobs, name, "images/s", columns | {"ratio SIFT": ".2f"})
+    if "matching" in chosen:
+        jobs = {f"{n} keypoints": partial(matching, n, threads) for n in KEYPOINTS}
+        columns = {f"{m} {value}": style for value, style in parts.MATCHING_COLUMNS.items() for m in parts.MATCHERS}
+        ratios = {f"ratio {method}": ".2f" for method in parts.MATCHERS if method != "tpsfm"}
+        show("matching", jobs, "tpsfm", "pairs/s", columns | ratios)
+    if "store" in chosen:
+        columns = {f"{m} {what}": ".0f" for what in ("MB/s", "MB") for m in ("tpsfm", "npz")} | {"ratio npz": ".2f"}
+        jobs = {what: partial(parts.store, what) for what in ("write", "read")}
+        show("store", jobs, "tpsfm", "MB/s", columns)
+    for name in features if "chain" in chosen else ():
+        names = [*(f"{stage} s" for stage in STAGES), "whole s", "peak MiB"]
+        columns = {f"{m} {value}": ".1f" for value in names for m in (name, "colmap")} | {"ratio colmap": ".2f"}
+        show("chain", {f"{len(photos)} photos": partial(chain, name, images, limits)}, name, None, columns)
+    results.write()
 
 
 if __name__ == "__main__":
