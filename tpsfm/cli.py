@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from tpsfm import TpsfmError, __version__
+from tpsfm.cli_localize import localize
 from tpsfm.cli_train import train
 
 FOLDER = click.Path(path_type=Path)
@@ -230,6 +231,7 @@ def info(out: Path) -> None:
 
 @main.command()
 @click.argument("out", type=FOLDER)
+@click.option("--queries", type=FOLDER, help="Results of `localize`; their photos get a colour of their own.")
 @click.option("--snapshot", type=FOLDER, help="Draw it off-screen into this PNG instead.")
 @click.option("--web", is_flag=True, help="Serve a page instead.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="For --web: 0.0.0.0 opens it to the network.")
@@ -237,27 +239,33 @@ def info(out: Path) -> None:
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="For --web; 0: a free one."
 )
 @example("tpsfm view map/ --snapshot map.png")
-def view(out: Path, snapshot: Path | None, web: bool, host: str, port: int) -> None:
+def view(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host: str, port: int) -> None:
     """Show the map of OUT: an Open3D window where there is a display, else a page in the browser."""
     from tpsfm.results import open_map
     from tpsfm.view.window import has_display, show
 
     workspace, model = open_map(out)
+    found, folder = None, None
+    if queries is not None:
+        from tpsfm.localization.results import read_queries
+
+        found, folder = read_queries(queries)
     if snapshot is not None:
         from tpsfm.view.snapshot import snapshot as draw
 
-        draw(model, snapshot)
+        draw(model, snapshot, queries=found)
         click.echo(snapshot)
         return
     if not web and has_display():
         try:
-            return show(model)
+            return show(model, found)
         except TpsfmError as error:
             click.echo(f"no window: {error}; serving a page instead", err=True)
     from tpsfm.view.web import serve
 
     images = Path(workspace.manifest["images"])
-    serve(model, images, host, port, ready=lambda address: click.echo(f"{address}   (Ctrl-C ends it)"))
+    ready = lambda address: click.echo(f"{address}   (Ctrl-C ends it)")  # noqa: E731
+    serve(model, images, host, port, found, folder, ready=ready)
 
 
 @main.command()
@@ -291,6 +299,7 @@ def networks() -> None:
         click.echo(f"{row.name:10} {row.parameters:12,} {row.macs / 1e9:8.2f} {row.dim:10}")
 
 
+main.add_command(localize)
 main.add_command(train)
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from tpsfm.colmap.cameras import CAMERA_MODELS, CAMERA_MODES, device, group_cameras
 from tpsfm.colmap.database import build_database
 from tpsfm.colmap.export import EXPORT_FORMATS, export
+from tpsfm.colmap.extension import extend_model
 from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
 from tpsfm.colmap.pose import AbsolutePose, absolute_pose
 from tpsfm.colmap.verification import verified_inliers, verify_matches
@@ -16,6 +17,7 @@ __all__ = [
     "build_database",
     "device",
     "export",
+    "extend_model",
     "group_cameras",
     "reconstruct_global",
     "reconstruct_incremental",

@@ -96,7 +96,7 @@ def reconstruct_incremental(
             _log.warning("%d of %d connected photos registered: trying relaxed thresholds", before, connected)
             models = max(models, run(folder, _RELAXED_OPTIONS, _RELAXED_MAPPER), key=_registered)
             _log.warning("relaxed thresholds registered %d of %d", _registered(models), connected)
-    return _write(models, Path(output), images, threads)
+    return write_models(models, Path(output), images, threads)
 
 
 def reconstruct_global(
@@ -125,7 +125,7 @@ def reconstruct_global(
                     "mapper": {"random_seed": seed, "num_threads": 1},
                 },
             )
-    return _write(_largest_first(models), Path(output), images, threads)
+    return write_models(_largest_first(models), Path(output), images, threads)
 
 
 class _Steps:
@@ -161,7 +161,8 @@ def _registered(models: list) -> int:
     return models[0].num_reg_images() if models else 0
 
 
-def _write(models: list, output: Path, images: str | Path, threads: int) -> list[Path]:
+def write_models(models: list, output: Path, images: str | Path, threads: int) -> list[Path]:
+    """Colour COLMAP's reconstructions and write them, the first at the top of `output`, whole or not at all."""
     if not models:
         return []
     new, old = output.with_name(output.name + ".new"), output.with_name(output.name + ".old")

@@ -46,18 +46,15 @@ def verify_matches(
     Raises:
         TpsfmError: the database is missing or damaged.
     """
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.random_seed = seed
-    options.ransac.max_num_trials = _MAX_TRIALS
     inliers = {}
     with open_database(path) as db, pycolmap.DatabaseTransaction(db):
         db.clear_two_view_geometries()
         images = {image.image_id: image for image in db.read_all_images()}
         pairs = [pycolmap.pair_id_to_image_pair(pair_id) for pair_id in db.read_num_matches()[0]]
         try:
-            for first, second, geometry in _geometries(db, images, pairs, options, threads):
+            for first, second, geometry in two_view_geometries(db, images, pairs, seed, threads):
                 db.write_two_view_geometry(first, second, geometry)
-                inliers[images[first].name, images[second].name] = _count(geometry)
+                inliers[images[first].name, images[second].name] = count_inliers(geometry)
                 if progress is not None:
                     progress(len(inliers), len(pairs))
         except BaseException:  # COLMAP's transaction commits even then
@@ -72,16 +69,21 @@ def verified_inliers(path: str | Path) -> dict[tuple[str, str], int]:
         names = {image.image_id: image.name for image in db.read_all_images()}
         pairs = map(pycolmap.pair_id_to_image_pair, db.read_num_matches()[0])
         return {
-            (names[first], names[second]): _count(db.read_two_view_geometry(first, second)) for first, second in pairs
+            (names[first], names[second]): count_inliers(db.read_two_view_geometry(first, second))
+            for first, second in pairs
         }
 
 
-def _count(geometry) -> int:
+def count_inliers(geometry) -> int:
+    """How many matches agree with a two-view geometry; 0 where it is none."""
     return 0 if geometry.config in _NO_GEOMETRY else len(geometry.inlier_matches)
 
 
-def _geometries(db, images: dict, pairs: list[tuple[int, int]], options, threads: int) -> Iterator[tuple]:
-    """(image id, image id, two-view geometry) of each pair, in order."""
+def two_view_geometries(db, images: dict, pairs: list[tuple[int, int]], seed: int, threads: int) -> Iterator[tuple]:
+    """(image id, image id, two-view geometry) of each pair of image ids with matches in a database, in order."""
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = seed
+    options.ransac.max_num_trials = _MAX_TRIALS
     threads = threads if threads > 0 else os.cpu_count() or 1
     cameras = {camera.camera_id: camera for camera in db.read_all_cameras()}
     # Where one camera of unknown focal length took both photos, COLMAP solves for that focal length too: three

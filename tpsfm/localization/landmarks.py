@@ -58,6 +58,15 @@ class Matches:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    def __add__(self, others: Matches) -> Matches:
+        return Matches(*(np.concatenate(both) for both in zip(vars(self).values(), vars(others).values(), strict=True)))
+
+    @classmethod
+    def none(cls) -> Matches:
+        """No matches."""
+        index = np.empty(0, np.int64)
+        return cls(index, index, index, np.empty(0, np.float32))
+
     def select(self, index: np.ndarray) -> Matches:
         """The matches at `index` (a boolean mask [M] or integers)."""
         return Matches(self.keypoints[index], self.landmarks[index], self.images[index], self.similarity[index])
@@ -72,7 +81,7 @@ def read_landmarks(workspace: Workspace, store: FeatureStore, device: torch.devi
     points, keypoints, descriptors, names = [], [], [], []
     for name, (places, rows) in read_observations(workspace.sparse).items():
         features = store.read(name)
-        if not np.array_equal(features.keypoints, places):
+        if len(features) != len(places) or np.abs(features.keypoints - places).max(initial=0) > 0.01:
             raise TpsfmError(
                 f"{workspace.root}: its features of '{name}' are not those that the map was made from;"
                 f" run 'tpsfm reconstruct' again"
@@ -104,14 +113,11 @@ def match_landmarks(
         (image, (query, landmarks.descriptors[landmarks.of(image)].to(dtype), min_similarity, ratio))
         for image in images
     )
-    parts = [np.empty((0, 3), np.int64)]
-    similarities = [np.empty(0, np.float32)]
+    found = Matches.none()
     for image, (pairs, similarity) in in_parallel(mutual_nearest, jobs):
-        pairs = pairs.astype(np.int64)
-        parts.append(np.column_stack([pairs[:, 0], pairs[:, 1] + landmarks.starts[image], np.full(len(pairs), image)]))
-        similarities.append(similarity)
-    keypoints, rows, owners = np.concatenate(parts).T
-    return Matches(keypoints, rows, owners, np.concatenate(similarities))
+        ours, theirs = pairs.astype(np.int64).T
+        found += Matches(ours, theirs + landmarks.starts[image], np.full(len(pairs), image), similarity)
+    return found
 
 
 def best_point_each(matches: Matches, points: np.ndarray) -> Matches:

@@ -31,6 +31,9 @@ from tpsfm.stages import sample_descriptors, upright_features
 from tpsfm.store import FeatureStore
 from tpsfm.workspace import Workspace, digest
 
+FIRST = 5  # images matched at first; most photos need no more
+ENOUGH = 200  # inliers with which the others are left alone
+
 
 class Map:
     """A workspace's map, ready to localize photos; many threads may do so at once.
@@ -45,6 +48,8 @@ class Map:
 
     Attributes:
         workspace, model, extractor, options: of the map.
+        images: the folder of its photos, which may be gone; they are not needed.
+        ratio: of the matches, None tests nothing.
 
     Raises:
         TpsfmError: there is no map, it is damaged or empty, or the extractor is not the one that made its features.
@@ -60,15 +65,15 @@ class Map:
         self.options = Options(**{**self.workspace.manifest["options"], "device": device})
         self.extractor = self.options.extractor()
         ratio = self.options.ratio or extractor_class(self.options.features).ratio
-        self._ratio = None if ratio == 1 else ratio
-        self._images = Path(self.workspace.manifest.get("images") or "")
+        self.ratio = None if ratio == 1 else ratio
+        self.images = Path(self.workspace.manifest.get("images") or "")
         with FeatureStore(self.workspace.features) as store:
             _check_extractor(self.workspace, store, self.extractor)
             self._vocabulary = self._find_vocabulary(store)
             self._index = Index()
             device = torch.device(getattr(self.extractor, "device", "cpu"))
             self._landmarks = read_landmarks(self.workspace, store, device, self._visitor(store))
-        self._cameras = _known_cameras(self.model, self._images)
+        self._cameras = _known_cameras(self.model, self.images)
 
     def localize(self, image: str | Path | np.ndarray, camera: Camera | None = None, name: str | None = None):
         """The pose of a photo.
@@ -110,18 +115,23 @@ class Map:
         with _timed(result, "retrieve"):
             images = self._index.search(vlad(features.descriptors, self._vocabulary)[None], self.top_k)[0][0].tolist()
             result.retrieved = [self._index.names[image] for image in images]
-        with _timed(result, "match"):
-            matches = match_landmarks(
-                features.descriptors, self._landmarks, images, self._ratio, self.options.min_similarity
-            )
-        with _timed(result, "pose"):
-            self._pose(result, features, matches, images, intrinsics)
+        matches = Matches.none()
+        for few in (images[:FIRST], images[FIRST:]):
+            with _timed(result, "match"):
+                found = match_landmarks(
+                    features.descriptors, self._landmarks, few, self.ratio, self.options.min_similarity
+                )
+                matches = matches + found
+            with _timed(result, "pose"):
+                self._pose(result, features, matches, intrinsics)
+            if result.inliers >= ENOUGH and result.pose is not None:
+                break
 
-    def _pose(self, result, features: Features, matches: Matches, images: list[int], intrinsics: Intrinsics) -> None:
+    def _pose(self, result, features: Features, matches: Matches, intrinsics: Intrinsics) -> None:
         """Take the pose of the covisible group that has the most inliers, if it can be trusted."""
         scale = max(1.0, max(features.image_size) / self.options.max_size)
         best, most = None, 0
-        for group in covisible_groups(self._landmarks, images):
+        for group in covisible_groups(self._landmarks, list(dict.fromkeys(matches.images.tolist()))):
             ours = matches.select(np.isin(matches.images, group))
             chosen = best_point_each(ours, self._landmarks.points)
             most = max(most, len(chosen))
@@ -133,7 +143,8 @@ class Map:
             if found is not None and (best is None or found.inliers.sum() > best[0].inliers.sum()):
                 best = found, chosen, ours
         if best is None:
-            result.reason = f"too few matches with the map ({most})"
+            few = "too few matches with the map" if most < MIN_INLIERS else "no pose agrees with the matches"
+            result.reason = f"{few} ({most})"
             return
         found, chosen, ours = best
         result.inliers = int(found.inliers.sum())
@@ -217,4 +228,4 @@ def _read(image: str | Path | np.ndarray) -> tuple[np.ndarray, ImageInfo]:
 def _timed(result: Localization, step: str):
     start = time.perf_counter()
     yield
-    result.seconds[step] = round(time.perf_counter() - start, 4)
+    result.seconds[step] = result.seconds.get(step, 0.0) + time.perf_counter() - start

@@ -16,7 +16,7 @@ MIN_RATIO = 0.04  # of the matches
 MIN_CELLS = 12  # of the image, each 1/12 of its longer side wide, that hold inliers
 CELLS = 12
 TRIALS = 10_000
-QUICK_TRIALS = 2_000  # for each of several focal lengths
+QUICK_TRIALS, QUICK_MATCHES = 2_000, 1_000  # for each of several focal lengths
 
 
 @dataclass
@@ -75,8 +75,9 @@ def estimate(
     camera = intrinsics.candidates[0]
     max_error = MAX_ERROR * scale
     if len(intrinsics.candidates) > 1:
+        few = slice(None, None, 1 + len(keypoints) // QUICK_MATCHES)
         tried = [
-            colmap.absolute_pose(keypoints, points, candidate, max_error, True, False, QUICK_TRIALS, seed)
+            colmap.absolute_pose(keypoints[few], points[few], candidate, max_error, True, False, QUICK_TRIALS, seed)
             for candidate in intrinsics.candidates
         ]
         tried = [found for found in tried if found is not None]

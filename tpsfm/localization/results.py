@@ -106,7 +106,7 @@ def _record(result: Localization) -> dict:
         "covariance": None if result.covariance is None else result.covariance.tolist(),
         "retrieved": result.retrieved,
         "best_image": result.best_image,
-        "seconds": result.seconds,
+        "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
     }
 
 

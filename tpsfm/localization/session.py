@@ -6,11 +6,13 @@ from pathlib import Path
 
 from tpsfm.errors import TpsfmError
 from tpsfm.images import probe
+from tpsfm.localization.extend import Extension
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.map import Map
+from tpsfm.localization.page import page
 from tpsfm.localization.pose import Localization
 from tpsfm.localization.queries import Query, list_queries
-from tpsfm.localization.results import write_results
+from tpsfm.localization.results import PAGE, write_results, write_text
 from tpsfm.model import Camera
 from tpsfm.progress import Quiet
 
@@ -23,6 +25,7 @@ def localize(
     images: str | Path | None = None,
     camera: str | None = None,
     top_k: int = 20,
+    add: bool = False,
     device: str = "auto",
     progress: Quiet | None = None,
 ) -> list[Localization]:
@@ -35,6 +38,7 @@ def localize(
         images: for a list, the folder that its names are relative to.
         camera: "MODEL,p1,p2,..." of all queries that a list gives no camera.
         top_k: how many of the map's images each query is matched with; `map` knows its own where it is a `Map`.
+        add: extend the map with the localized photos, into the new workspace `out`/map (see `extend.Extension`).
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         progress: who is told of the progress; None is nobody.
 
@@ -54,21 +58,30 @@ def localize(
         raise TpsfmError(f"can't write to '{out}': {error.strerror}") from error
     if not isinstance(map, Map):
         map = Map(map, device, top_k)
+    extension = Extension(map, out / "map") if add else None
+    progress = progress or Quiet()
     results = []
-    with (progress or Quiet()).bar("localizing", len(wanted)) as update:
+    with progress.bar("localizing", len(wanted)) as update:
         for query in wanted:
-            results.append(map.localize(root / query.name, _camera(query, root, given), query.name))
+            path = root / query.name
+            result, features = map.localize_with_features(path, _camera(query, path, given), query.name)
+            results.append(result)
+            if extension is not None and result.pose is not None:
+                extension.add(path, result, features)
             update(len(results), len(wanted))
     write_results(out, map.workspace.root, root, results)
+    write_text(out / PAGE, page(map.model, results, root, map.images))
+    if extension is not None:
+        extension.finish(progress)
     return results
 
 
-def _camera(query: Query, root: Path, given: tuple[str, list[float]] | None) -> Camera | None:
+def _camera(query: Query, path: Path, given: tuple[str, list[float]] | None) -> Camera | None:
     """The query's own camera, else the one given for all, at the photo's size."""
     if query.camera is not None or given is None:
         return query.camera
     try:
-        info = probe(root / query.name)
+        info = probe(path)
     except TpsfmError:
         return None
     return Camera(given[0], info.width, info.height, given[1])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -14,29 +12,9 @@ import numpy as np
 from tpsfm.errors import TpsfmError
 from tpsfm.model import Model, summary
 from tpsfm.view.charts import histogram
+from tpsfm.view.html import document, inline, jpeg
 
 _MAX_THUMBNAILS = 300
-_STYLE = """
-:root{--ink:#1d2430;--soft:#5d6878;--line:#dfe3e9;--paper:#fff;--back:#f4f5f7;--accent:#d9730d;--bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--ink:#e7eaef;--soft:#98a2b1;--line:#333a45;--paper:#1d222a;--back:#12151b;
---accent:#ff9428;--bad:#ff8a80}}
-*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}h1{font-size:25px;margin:0}
-h2{font-size:18px;margin:34px 0 10px}
-p{margin:4px 0}.soft{color:var(--soft)}.bad{color:var(--bad)}a{color:inherit}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:20px 0}
-.facts div,.card{background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:12px 16px}
-.facts b{display:block;font-size:25px;line-height:1.25;font-variant-numeric:tabular-nums}
-img.map{width:100%;border-radius:10px;display:block}.charts{display:grid;gap:12px;
-grid-template-columns:repeat(auto-fit,minmax(300px,1fr))}svg{width:100%;height:auto;display:block}
-svg rect{fill:var(--accent)}svg line{stroke:var(--soft)}svg text{fill:var(--soft);font-size:11px}
-svg text.title{fill:var(--ink);font-size:13px;font-weight:600}
-table{border-collapse:collapse;width:100%}th{text-align:left;color:var(--soft);font-weight:500}
-th,td{padding:5px 12px 5px 0;border-bottom:1px solid var(--line);vertical-align:middle;overflow-wrap:anywhere}
-tr:last-child td{border-bottom:0}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td img{height:46px;display:block;border-radius:4px}td.pic{width:84px}.bar{width:40%}
-.bar i{display:block;height:9px;border-radius:5px;background:var(--accent);min-width:2px}
-"""
 
 
 @dataclass(frozen=True)
@@ -95,17 +73,12 @@ def page(model: Model | None, facts: Facts) -> str:
     sections = [_heading(model, facts)]
     if facts.picture:
         alt = "The map's points and the photos' frustums"
-        sections.append(f'<img class="map" alt="{alt}" src="{_inline(facts.picture)}">')
+        sections.append(f'<img class="map" alt="{alt}" src="{inline(facts.picture)}">')
     sections.append(_left_out(facts))
     if model is not None:
         sections += [_charts(model), _cameras(model), _photos(model, facts)]
     sections += [_times(facts), _table("Options", facts.options), _table("Versions", facts.versions)]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(facts.title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
+    return document(facts.title, sections)
 
 
 def _heading(model, facts) -> str:
@@ -200,19 +173,7 @@ def _table(title, values) -> str:
 
 def _picture_cell(facts, name) -> str:
     jpeg = facts.thumbnails.get(name)
-    return f'<td class="pic"><img alt="" loading="lazy" src="{_inline(jpeg)}"></td>' if jpeg else "<td></td>"
-
-
-def _inline(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return f'<td class="pic"><img alt="" loading="lazy" src="{inline(jpeg)}"></td>' if jpeg else "<td></td>"
 
 
 def _picture(model) -> bytes | None:
@@ -221,7 +182,7 @@ def _picture(model) -> bytes | None:
 
     if not len(model.points):
         return None
-    return _jpeg(splat(scene_of(model, max_points=300_000), (1600, 1000)), 85)
+    return jpeg(splat(scene_of(model, max_points=300_000), (1600, 1000)), 85)
 
 
 def _thumbnails(folder: Path, names: list[str]) -> dict[str, bytes]:
@@ -231,4 +192,4 @@ def _thumbnails(folder: Path, names: list[str]) -> dict[str, bytes]:
     if len(names) > _MAX_THUMBNAILS:
         return {}
     small = {name: thumbnail(folder / name, 112) for name in names}
-    return {name: _jpeg(image, 72) for name, image in small.items() if image is not None}
+    return {name: jpeg(image, 72) for name, image in small.items() if image is not None}

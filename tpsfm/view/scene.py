@@ -41,21 +41,34 @@ class Scene:
     @cached_property
     def overview(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Eye, target and up, float64 [3] each: from behind the photos and above them, all in sight."""
-        everything = np.concatenate([self.points, self.frustums[:, 0]]).astype(np.float64)
-        if not len(everything):
-            return np.array([0.0, 0.0, -1.0]), np.zeros(3), self.up
-        low, high = np.percentile(everything, (1, 99), axis=0)
-        target = np.clip(everything, low, high).mean(0)
+        back = self._back
+        side = np.cross(self.up, back)
+        azimuth, elevation = np.radians(22), np.radians(27)
+        level = np.cos(azimuth) * back + np.sin(azimuth) * side
+        return self._fitting(np.cos(elevation) * level + np.sin(elevation) * self.up, self.up)
+
+    @cached_property
+    def from_above(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `overview`, straight down, what the photos look at at the top."""
+        return self._fitting(self.up, -self._back)
+
+    @cached_property
+    def _back(self) -> np.ndarray:
+        """float64 [3], unit, level: against the photos' mean direction of view."""
         back = -_axes(self.frustums)[:, 2].sum(0) if len(self.frustums) else np.zeros(3)
         back -= (back @ self.up) * self.up
         if np.linalg.norm(back) < 0.2 * len(self.frustums) or not back.any():
             back = np.linalg.svd(np.outer(self.up, self.up))[2][1]  # photos all around: any side will do
-        back /= np.linalg.norm(back)
-        side = np.cross(self.up, back)
-        azimuth, elevation = np.radians(22), np.radians(27)
-        level = np.cos(azimuth) * back + np.sin(azimuth) * side
-        direction = np.cos(elevation) * level + np.sin(elevation) * self.up
-        basis = view_rotation(direction, np.zeros(3), self.up)
+        return back / np.linalg.norm(back)
+
+    def _fitting(self, direction: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Eye, target and up to see all from a direction, float64 [3] unit."""
+        everything = np.concatenate([self.points, self.frustums[:, 0]]).astype(np.float64)
+        if not len(everything):
+            return direction, np.zeros(3), up
+        low, high = np.percentile(everything, (1, 99), axis=0)
+        target = np.clip(everything, low, high).mean(0)
+        basis = view_rotation(direction, np.zeros(3), up)
         inside = ((everything >= low) & (everything <= high)).all(1)
         shown = np.concatenate([everything[inside], self.frustums.reshape(-1, 3)])
         for _ in range(4):  # centre what is shown, then step back until it fits
@@ -63,7 +76,7 @@ class Scene:
             distance = max(float((np.maximum(np.abs(x) / REACH[0], np.abs(y) / REACH[1]) - z).max()), 1e-6)
             x, y = x / (z + distance), y / (z + distance)
             target = target + distance / 2 * ((x.min() + x.max()) * basis[0] + (y.min() + y.max()) * basis[1])
-        return target + 1.06 * distance * direction, target, self.up
+        return target + 1.06 * distance * direction, target, up
 
 
 def scene_of(model: Model, queries: Model | None = None, max_points: int = 1_000_000) -> Scene:

@@ -9,13 +9,18 @@ from tpsfm.view.scene import BACKGROUND, EDGES, REACH, Scene, view_rotation
 _SUPERSAMPLING = 2
 
 
-def splat(scene: Scene, size: tuple[int, int] = (1280, 800)) -> np.ndarray:
-    """uint8 [H, W, 3] RGB: the scene's overview, points as discs, frustums as lines."""
+def splat(scene: Scene, size: tuple[int, int] = (1280, 800), look=None) -> np.ndarray:
+    """uint8 [H, W, 3] RGB: the scene, points as discs, frustums as lines.
+
+    Args:
+        size: (width, height) in pixels.
+        look: eye, target and up, [3] each; the scene's overview if left out.
+    """
     import cv2
 
     k = _SUPERSAMPLING
     width, height = k * size[0], k * size[1]
-    eye, target, up = scene.overview
+    eye, target, up = look or scene.overview
     rotation = view_rotation(eye, target, up)
     focal = 0.5 * min(width / REACH[0], height / REACH[1])
     canvas = np.full((height, width, 3), BACKGROUND, np.uint8)

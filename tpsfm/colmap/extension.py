@@ -1,0 +1,132 @@
+"""A map with further photos of known pose: registered, their points triangulated, all adjusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tpsfm.colmap.database import open_database
+from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.mapping import write_models
+from tpsfm.colmap.verification import count_inliers, two_view_geometries
+from tpsfm.errors import TpsfmError
+from tpsfm.model import Camera, Pose
+
+_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees, of the points that stay after the adjustment; COLMAP's
+
+
+def extend_model(
+    model: Path,
+    database: Path,
+    images: Path,
+    output: Path,
+    photos: Mapping[str, tuple[Camera, Pose]],
+    keypoints: Callable[[str], np.ndarray],
+    matches: Iterable[tuple[str, str, np.ndarray]],
+    seed: int = 0,
+    threads: int = -1,
+) -> None:
+    """Add localized photos to a model; the result is another model, in the same frame.
+
+    Args:
+        model: the map's folder, which is only read.
+        database: a copy of its database; the photos are added to it.
+        images: folder of all photos, the map's and the new ones, for the colours of the points.
+        output: folder of the new model.
+        photos: camera and pose of each new photo by its name, which is new to the database.
+        keypoints: name -> float32 [N, 2], of a new photo, in tpsfm's pixels.
+        matches: (name0, name1, uint32 [M, 2] indices of keypoints) of pairs with at least one new photo.
+        seed, threads: as in `reconstruct_incremental`.
+
+    Raises:
+        TpsfmError: the database is missing or damaged, or `output` can't be written.
+    """
+    pycolmap.set_random_seed(seed)
+    reconstruction = pycolmap.Reconstruction(model)
+    with open_database(database) as db, pycolmap.DatabaseTransaction(db):
+        _register(reconstruction, db, photos, keypoints)
+        _write_pairs(db, matches, seed, threads)
+    try:
+        reconstruction = pycolmap.triangulate_points(
+            reconstruction,
+            database,
+            images,
+            output,
+            clear_points=False,
+            options={"random_seed": seed, "num_threads": 1, "triangulation": {"random_seed": seed}},
+        )
+    except RuntimeError as error:
+        raise TpsfmError(f"can't extend the map in '{output}': {str(error).splitlines()[0]}") from error
+    _adjust(reconstruction)
+    pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
+    reconstruction.update_point_3d_errors()
+    write_models([reconstruction], output, images, threads)
+
+
+def _adjust(reconstruction) -> None:
+    """Bundle adjustment of all photos and points; two photos hold the frame."""
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in reconstruction.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.ceres.solver_options.num_threads = 1
+    pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
+
+
+def _register(reconstruction, db, photos, keypoints) -> None:
+    """Give each photo its place in the database and, under the same ids, in the model."""
+    image_id = max([image.image_id for image in db.read_all_images()], default=0)
+    frame_id = max([frame.frame_id for frame in db.read_all_frames()], default=0)
+    for name, (camera, pose) in sorted(photos.items()):
+        image_id, frame_id = image_id + 1, frame_id + 1
+        camera_id = _camera_id(reconstruction, db, camera)
+        pixels = np.asarray(keypoints(name), np.float32) + np.float32(0.5)
+        image = pycolmap.Image(name=name, keypoints=pixels.astype(np.float64), camera_id=camera_id, image_id=image_id)
+        frame = pycolmap.Frame(frame_id=frame_id, rig_id=camera_id)
+        frame.add_data_id(image.data_id)
+        db.write_image(image, use_image_id=True)
+        db.write_frame(frame, use_frame_id=True)
+        image.frame_id = frame_id
+        db.write_keypoints(image_id, pixels)
+        frame.rig_from_world = pycolmap.Rigid3d(np.column_stack([pose.rotation, pose.translation]))
+        reconstruction.add_frame(frame)
+        reconstruction.add_image(image)
+        reconstruction.register_frame(frame_id)
+
+
+def _camera_id(reconstruction, db, camera: Camera) -> int:
+    """The id of a camera of the model that equals this one, else of a new one, whose rig has the same id."""
+    for camera_id, other in reconstruction.cameras.items():
+        same = (other.model.name, other.width, other.height) == (camera.model, camera.width, camera.height)
+        if same and np.array_equal(other.params, camera.params):
+            return camera_id
+    known = [*reconstruction.cameras, *(other.camera_id for other in db.read_all_cameras())]
+    camera_id = max(known, default=0) + 1
+    new = pycolmap.Camera(
+        model=camera.model, width=camera.width, height=camera.height, params=camera.params, camera_id=camera_id
+    )
+    rig = pycolmap.Rig(rig_id=camera_id)
+    rig.add_ref_sensor(new.sensor_id)
+    db.write_camera(new, use_camera_id=True)
+    db.write_rig(rig, use_rig_id=True)
+    reconstruction.add_camera(new)
+    reconstruction.add_rig(rig)
+    return camera_id
+
+
+def _write_pairs(db, matches, seed: int, threads: int) -> None:
+    """Write the matches and the two-view geometries of their pairs."""
+    images = {image.image_id: image for image in db.read_all_images()}
+    ids = {image.name: image_id for image_id, image in images.items()}
+    pairs = []
+    for name0, name1, indices in matches:
+        if len(indices):
+            db.write_matches(ids[name0], ids[name1], np.asarray(indices, np.uint32))
+            pairs.append((ids[name0], ids[name1]))
+    for first, second, geometry in two_view_geometries(db, images, pairs, seed, threads):
+        if count_inliers(geometry):
+            db.write_two_view_geometry(first, second, geometry)
