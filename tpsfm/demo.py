@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,12 @@ _SUPERSAMPLING = 2
 
 
 def render_scene(
-    out: str | Path, views: int = 24, size: tuple[int, int] = (640, 480), seed: int = 0, progress=None
+    out: str | Path,
+    views: int = 24,
+    size: tuple[int, int] = (640, 480),
+    seed: int = 0,
+    progress=None,
+    cameras: Mapping[str, View] | None = None,
 ) -> Path:
     """Renders photos of a textured courtyard from known cameras: `out/images/*.jpg` and `out/gt.json`.
 
@@ -31,6 +37,7 @@ def render_scene(
         views: how many photos.
         size: (width, height) in pixels.
         progress: called with the number of finished photos.
+        cameras: photos to take instead of those of the walk, by file name, all of `size`.
 
     Returns:
         The folder of the photos. `gt.json` maps each name to R [3][3] (world to camera), C [3] (centre, in
@@ -46,7 +53,8 @@ def render_scene(
         images.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TpsfmError(f"can't write to '{images}': {error.strerror}; choose another folder") from None
-    cameras = {f"view_{i:03d}.jpg": view for i, view in enumerate(camera_path(views, size, seed))}
+    if cameras is None:
+        cameras = {f"view_{i:03d}.jpg": view for i, view in enumerate(camera_path(views, size, seed))}
     rng = np.random.default_rng([seed, 1])
     courtyard = demo_scene.Courtyard(rng, scale=150 * min(max(size) / 640, 2.5))
     sun = np.array([0.5, -0.62, 0.6])
@@ -57,7 +65,7 @@ def render_scene(
         _write_photo(images / name, photo)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for done, _ in enumerate(pool.map(photograph, range(views), cameras), 1):
+        for done, _ in enumerate(pool.map(photograph, range(len(cameras)), cameras), 1):
             if progress:
                 progress(done)
     truth = {n: {"R": v.R.tolist(), "C": v.C.tolist(), "K": v.K.tolist()} for n, v in cameras.items()}
