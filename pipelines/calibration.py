@@ -19,7 +19,7 @@ from common import Pipeline, Results, weights_version
 
 import tpsfm
 from tpsfm.demo import camera_path, render_scene
-from tpsfm.evaluation.localization import localization_errors, robust_similarity
+from tpsfm.evaluation.localization import align_map, localization_errors
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.images import list_images
 from tpsfm.rendering import View, look_at
@@ -66,8 +66,7 @@ def measure(features: str, views: int, queries: int, seed: int, weights: Path | 
         found = {name: loaded.localize(out / "queries" / name) for name in names}
         truth, mapped = load_poses(out / "gt.json"), loaded.model.images
     position, rotation = localization_errors(truth, mapped, {name: result.pose for name, result in found.items()})
-    centers = [np.array([poses[name].center for name in mapped]) for poses in (mapped, truth)]
-    scale, _, _ = robust_similarity(*centers)
+    scale, _, _ = align_map(truth, mapped)
     return {
         "position": position,
         "rotation": rotation,

@@ -21,7 +21,7 @@ from chains import Limits
 from common import Pipeline, Results, in_process, peak_memory, weights_version
 
 import tpsfm
-from tpsfm.evaluation.localization import robust_similarity
+from tpsfm.evaluation.localization import align_map
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.evaluation.retrieval import in_view, overlapping, recall, seen_points
@@ -36,12 +36,10 @@ COLUMNS = {"queries": "d"} | {f"{what}@{k}": ".1f" for what in ("hit", "share") 
 def by_cameras(truth_file: Path, model: Model) -> dict[str, np.ndarray]:
     """Which of the map's points lie in the frustum of each known camera, the map laid over those cameras."""
     truth = load_poses(truth_file)
-    names = sorted(truth.keys() & model.images.keys())
-    centers = np.array([model.images[name].center for name in names])
-    scale, rotation, shift = robust_similarity(centers, np.array([truth[name].center for name in names]))
+    scale, rotation, shift = align_map(truth, model.images)
     points = scale * model.points @ rotation.T + shift
     seen = {}
-    for name in names:
+    for name in sorted(truth.keys() & model.images.keys()):
         K = np.array(json.loads(truth_file.read_text())[name]["K"])
         camera = model.cameras[model.images[name].camera_id]
         seen[name] = in_view(points, truth[name].rotation, truth[name].center, K, (camera.width, camera.height))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tpsfm.errors import TpsfmError
-from tpsfm.evaluation.localization import accuracy, extent, localization_errors, robust_similarity
+from tpsfm.evaluation.localization import accuracy, align_map, extent, localization_errors
 from tpsfm.model import Pose
 
 
@@ -58,28 +58,47 @@ def test_queries_do_not_bend_the_alignment():
     np.testing.assert_allclose(position, 1)
 
 
-def test_similarity_of_many_points_a_third_of_them_wrong():
+def many(count, rng):
+    centers = rng.standard_normal((count, 3))
+    truth = {f"{i:02d}": pose(turned(i % 3, 10 * i), center) for i, center in enumerate(centers)}
+    return truth, {name: in_map(known.rotation, known.center) for name, known in truth.items()}
+
+
+def test_a_third_of_many_cameras_wrong():
+    """Ten elsewhere, ten turned; the rest gives the similarity exactly."""
     rng = np.random.default_rng(0)
-    source = rng.standard_normal((60, 3))
-    target = SCALE * source @ TURN.T + SHIFT
-    target[:20] += rng.uniform(1, 5, (20, 3))
-    scale, rotation, translation = robust_similarity(source, target)
+    truth, mapped = many(60, rng)
+    for i, name in enumerate(truth):
+        if i < 10:
+            mapped[name] = in_map(truth[name].rotation, truth[name].center + rng.uniform(1, 5, 3))
+        elif i < 20:
+            mapped[name] = in_map(turned(i % 3, 30) @ truth[name].rotation, truth[name].center)
+    scale, rotation, translation = align_map(truth, mapped)
     assert scale == pytest.approx(SCALE)
     np.testing.assert_allclose(rotation, TURN, atol=1e-9)
     np.testing.assert_allclose(translation, SHIFT, atol=1e-9)
 
 
 def test_small_noise_is_averaged():
-    """Least squares over all good points, not over a triple alone."""
+    """Least squares over all good cameras, not over a pair alone."""
     rng = np.random.default_rng(0)
-    source = rng.standard_normal((40, 3))
-    noise = 0.01 * rng.standard_normal((40, 3))
-    scale, _, translation = robust_similarity(source, source + noise)
-    assert abs(scale - 1) < 0.005 and np.abs(translation).max() < 0.005
+    truth, _ = many(40, rng)
+    off = 0.01 * rng.standard_normal((40, 3))
+    noisy = {n: in_map(truth[n].rotation, truth[n].center + shift) for n, shift in zip(truth, off, strict=True)}
+    scale, _, translation = align_map(truth, noisy)
+    assert abs(scale / SCALE - 1) < 0.002 and np.abs(translation - SHIFT).max() < 0.015
+
+
+def test_cameras_on_a_line_still_tell_the_turn_about_it():
+    truth = {f"{i}": pose(turned(i % 3, 15 * i), (i, 0, 0)) for i in range(4)}
+    mapped = {name: in_map(known.rotation, known.center) for name, known in truth.items()}
+    scale, rotation, _ = align_map(truth, mapped)
+    assert scale == pytest.approx(SCALE)
+    np.testing.assert_allclose(rotation, TURN, atol=1e-9)
 
 
 def test_two_cameras_are_too_few():
-    with pytest.raises(TpsfmError, match="at least 3 common photos, there are 2"):
+    with pytest.raises(TpsfmError, match="at least 3 photos with both, there are 2"):
         localization_errors(TRUTH, {name: MAPPED[name] for name in "ab"}, {"c": MAPPED["c"]})
 
 

@@ -8,45 +8,58 @@ from itertools import combinations
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.evaluation.poses import align, rotation_angle
+from tpsfm.evaluation.poses import rotation_angle
 from tpsfm.model import Pose
 
 # (share of the extent, degrees): fine, the goal of the hold-out, coarse.
 THRESHOLDS = ((0.0025, 0.25), (0.005, 0.5), (0.02, 2.0))
-_MOST_TRIPLES = 2000
-_OUTLIER = 5.0  # times the median distance
+_MOST_PAIRS = 2000
+_OUTLIER = 5.0  # times the median residual
 
 
-def robust_similarity(source: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[float, np.ndarray, np.ndarray]:
-    """The similarity that takes points onto others, though some of them are wrong.
+def align_map(
+    truth: Mapping[str, Pose], mapped: Mapping[str, Pose], seed: int = 0
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The similarity that lays a map over known poses, though some of the map's cameras may be wrong.
 
-    Of the similarities through three points the one with the least median distance (Rousseeuw, 1984), then least
-    squares over the points within five times that median.
+    Each camera counts as its centre and as the tips of its three axes, half the truth's extent long: centres alone,
+    which mostly lie near a line, leave the turn about that line to chance. Of the fits to two cameras the one with
+    the least median residual is taken (Rousseeuw, 1984), then least squares over the cameras within five times that.
 
     Args:
-        source, target: [N, 3], N >= 3, not all on a line.
-        seed: of the choice of triples, where there are too many to try all.
+        truth, mapped: poses by name; those in both count.
+        seed: of the choice of pairs, where there are too many to try all.
 
     Returns:
-        scale, rotation [3, 3] and translation [3]: target ≈ scale · source @ rotation.T + translation.
+        scale, rotation [3, 3] and translation [3]: truth = scale · rotation @ map + translation.
 
     Raises:
-        TpsfmError: fewer than three points.
+        TpsfmError: fewer than three photos are in both.
     """
-    if len(source) < 3:
-        raise TpsfmError(f"a map can be laid over known poses by at least 3 common photos, there are {len(source)}")
-    triples = np.array(list(combinations(range(len(source)), 3)))
-    if len(triples) > _MOST_TRIPLES:
-        triples = np.random.default_rng(seed).permutation(triples)[:_MOST_TRIPLES]
+    names = sorted(set(truth) & set(mapped))
+    if len(names) < 3:
+        raise TpsfmError(f"a map is laid over known poses by at least 3 photos with both, there are {len(names)}")
+    length = extent(truth) / 2
+    turns = np.array([truth[name].rotation.T @ mapped[name].rotation for name in names])
+    target, source = (np.array([poses[name].center for name in names]) for poses in (truth, mapped))
 
-    def distances(similarity) -> np.ndarray:
+    def fit(rows) -> tuple[float, np.ndarray, np.ndarray]:
+        a, b = target[rows] - target[rows].mean(0), source[rows] - source[rows].mean(0)
+        scale = float(np.sqrt((a**2).sum() / max((b**2).sum(), 1e-300)))  # Horn, 1987: whatever the rotation
+        u, _, vt = np.linalg.svd(scale * a.T @ b + length**2 * turns[rows].sum(0))
+        rotation = u * [1, 1, np.sign(np.linalg.det(u @ vt))] @ vt
+        return scale, rotation, target[rows].mean(0) - scale * rotation @ source[rows].mean(0)
+
+    def residuals(similarity) -> np.ndarray:
         scale, rotation, translation = similarity
-        return np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
+        distance = np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
+        return distance + length * np.array([rotation_angle(rotation.T @ turn) for turn in turns])
 
-    found = [distances(align(source[triple], target[triple])) for triple in triples]
-    best = min(found, key=np.median)
-    kept = best <= max(_OUTLIER * np.median(best), np.sort(best)[2])
-    return align(source[kept], target[kept])
+    pairs = np.array(list(combinations(range(len(names)), 2)))
+    if len(pairs) > _MOST_PAIRS:
+        pairs = np.random.default_rng(seed).permutation(pairs)[:_MOST_PAIRS]
+    best = min((residuals(fit(pair)) for pair in pairs), key=np.median)
+    return fit(np.flatnonzero(best <= max(_OUTLIER * np.median(best), np.sort(best)[2])))
 
 
 def localization_errors(
@@ -67,10 +80,7 @@ def localization_errors(
     Raises:
         TpsfmError: fewer than three photos of the map have a known pose.
     """
-    names = sorted(set(truth) & set(mapped))
-    known = np.array([truth[name].center for name in names]).reshape(-1, 3)
-    found = np.array([mapped[name].center for name in names]).reshape(-1, 3)
-    scale, rotation, translation = robust_similarity(found, known)
+    scale, rotation, translation = align_map(truth, mapped)
     position, angle = [], []
     for name, pose in localized.items():
         if pose is None:
