@@ -1,0 +1,179 @@
+"""Visual odometry on KITTI by local features, side by side.
+
+    python pipelines/kitti.py --data DIR --sequence 00 --features tpr --features sift --features orb --out results/kitti
+
+DIR holds KITTI's official layout: sequences/00/image_0/*.png and sequences/00/calib.txt, and poses/00.txt where the
+truth is known. A folder with image_0/, calib.txt and poses.txt of its own is one sequence, named after the folder.
+The path of every frame is written in KITTI's format to OUT/FEATURES/00.txt. One camera can't know the scale: RMSE,
+APE and RPE (from each frame to the next) follow after an alignment with the true path, by a similarity for the whole
+sequence unless --alignment says otherwise. Frames per second count all but reading the images.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from common import Pipeline, Results
+from odometry import Odometry
+from orb import ORB
+
+import tpsfm
+from tpsfm.evaluation.trajectory import (
+    ALIGNMENTS,
+    absolute_errors,
+    align_trajectory,
+    read_trajectory,
+    relative_errors,
+    rmse,
+    write_trajectory,
+)
+from tpsfm.features import Extractor
+from tpsfm.images import list_images, probe, read_image
+from tpsfm.model import Camera
+from tpsfm.view.charts import plan
+from tpsfm.workspace import digest
+
+COLUMNS = {
+    **{"frames": "d", "lost": "d", "length m": ".0f", "RMSE m": ".3f", "APE m": ".3f", "APE max m": ".3f"},
+    **{"RPE m": ".4f", "RPE deg": ".4f", "FPS": ".2f"},
+}
+# RMSE in metres as the paper's table prints it (CVPR 2023), without its alignment.
+SEQUENCES = ("00", "01", "02", "04", "05", "06", "07", "08", "09", "10", "mean", "FPS")
+PUBLISHED = {
+    "ORB": (59.46, 610.35, 72.68, 19.26, 238.60, 83.46, 72.72, 66.06, 119.21, 63.52, 140.5, 20.6),
+    "SuperPoint": (162.78, 123.34, 13.52, 1.06, 6.36, 2.05, 12.12, 8.66, 8.20, 5.10, 34.3, 6.5),
+    "D2-Net": (10.44, 183.04, 105.33, 2.29, 14.58, 2.25, 10.72, 24.27, 29.62, 9.61, 39.22, 8.8),
+    "R2D2": (49.62, 515.96, 60.14, 3.90, 123.05, 62.44, 53.84, 62.54, 73.30, 43.32, 104.8, 7.8),
+    "SOSNet": (171.67, 309.83, 10.36, 0.47, 14.68, 4.07, 15.35, 10.75, 3.24, 7.67, 54.8, 6.3),
+    "DISK": (32.77, 149.98, 18.67, 0.45, 5.97, 4.38, 12.88, 32.85, 4.33, 4.81, 26.7, 6.5),
+    "paper's TR": (7.07, 164.39, 9.72, 0.23, 3.46, 2.12, 9.99, 7.42, 3.10, 3.72, 21.1, 6.2),
+}
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A drive: its frames in order, the camera, and the file of its true poses or None."""
+
+    name: str
+    frames: list[Path]
+    camera: Camera
+    truth: Path | None
+
+
+def sequences(data: Path, names: tuple[str, ...]) -> list[Sequence]:
+    """The sequences of those names, or all below `data`.
+
+    Raises:
+        TpsfmError: something of the layout is missing.
+    """
+    if (data / "image_0").is_dir():
+        return [_sequence(data.name, data, data / "poses.txt")]
+    root = data / "sequences"
+    if not root.is_dir():
+        raise tpsfm.TpsfmError(f"neither {root} nor {data / 'image_0'} is a folder; --data wants KITTI's layout")
+    names = names or tuple(sorted(folder.name for folder in root.iterdir() if folder.is_dir()))
+    return [_sequence(name, root / name, data / "poses" / f"{name}.txt") for name in names]
+
+
+def _sequence(name: str, folder: Path, truth: Path) -> Sequence:
+    images = folder / "image_0"
+    frames = [images / image for image in list_images(images)]
+    info = probe(frames[0])
+    try:
+        numbers = (folder / "calib.txt").read_text().splitlines()[0].removeprefix("P0:").split()
+        fx, _, cx, _, _, fy, cy = (float(number) for number in numbers[:7])
+    except OSError as error:
+        raise tpsfm.TpsfmError(f"can't read {folder / 'calib.txt'}: {error.strerror}") from None
+    except (ValueError, IndexError):
+        raise tpsfm.TpsfmError(f"{folder / 'calib.txt'} doesn't begin with the 12 numbers of P0") from None
+    camera = Camera("PINHOLE", info.width, info.height, [fx, fy, cx + 0.5, cy + 0.5])
+    return Sequence(name, frames, camera, truth if truth.exists() else None)
+
+
+def drive(sequence: Sequence, extractor: Extractor, seed: int) -> tuple[np.ndarray, dict]:
+    """The path [N, 4, 4] (camera to world), and how it went."""
+    odometry = Odometry(sequence.camera, extractor.ratio, seed)
+    seconds = 0.0
+    label = f"{extractor.name} {sequence.name}"
+    with click.progressbar(sequence.frames, label=label, file=sys.stderr) as frames:
+        for frame in frames:
+            image = read_image(frame)
+            start = time.perf_counter()
+            odometry.add(extractor.extract(image))
+            seconds += time.perf_counter() - start
+    row = {"frames": len(sequence.frames), "lost": odometry.lost, "FPS": len(sequence.frames) / seconds}
+    return odometry.path(), row
+
+
+def errors(path: np.ndarray, truth: np.ndarray, alignment: str) -> dict[str, float]:
+    """The figures of a path against the true one."""
+    aligned = align_trajectory(truth, path, alignment)
+    absolute = absolute_errors(truth, aligned)
+    distances, degrees = relative_errors(truth, aligned)
+    return {
+        "length m": float(np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).sum()),
+        "RMSE m": rmse(absolute),
+        "APE m": float(absolute.mean()),
+        "APE max m": float(absolute.max()),
+        "RPE m": rmse(distances),
+        "RPE deg": rmse(degrees),
+    }
+
+
+def load(name: str, keypoints: int, weights: Path | None) -> Extractor:
+    if name == "orb":
+        return ORB(max_keypoints=keypoints)
+    return tpsfm.load_extractor(name, max_keypoints=keypoints, **({"weights": weights} if name == "tpr" else {}))
+
+
+@click.command(cls=Pipeline, help=__doc__.splitlines()[0])
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sequences/ and poses/.")
+@click.option("--sequence", "names", multiple=True, help="Only this one, e.g. 00; may be repeated.")
+@click.option("--features", multiple=True, default=("tpr", "sift", "orb"), show_default=True, help="May be repeated.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
+@click.option("--max-keypoints", default=2000, show_default=True)
+@click.option("--alignment", type=click.Choice(ALIGNMENTS), default="sim3", show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
+def main(data: Path, names, features, weights, max_keypoints: int, alignment: str, seed: int, out: Path) -> None:
+    drives = sequences(data, names)
+    results = Results(out, "KITTI visual odometry", {"alignment": alignment, "seed": seed})
+    extractors = {name: load(name, max_keypoints, weights) for name in features}
+    rows: dict[str, dict] = {}
+    for sequence in drives:
+        truth = read_trajectory(sequence.truth) if sequence.truth else None
+        if truth is not None and len(truth) != len(sequence.frames):
+            raise tpsfm.TpsfmError(f"{sequence.truth} has {len(truth)} poses for {len(sequence.frames)} frames")
+        paths = {"truth": truth} if truth is not None else {}
+        for name, extractor in extractors.items():
+            file = out / name / f"{sequence.name}.txt"
+
+            def compute(sequence=sequence, extractor=extractor, truth=truth, file=file) -> dict:
+                path, row = drive(sequence, extractor, seed)
+                file.parent.mkdir(exist_ok=True)
+                write_trajectory(file, path)
+                return row | (errors(path, truth, alignment) if truth is not None else {})
+
+            version = digest(extractor.fingerprint)[:8]
+            rows[f"{name} {sequence.name}"] = results.row(f"{name} {version} {sequence.name}", compute)
+            path = read_trajectory(file)
+            paths[name] = path if truth is None else align_trajectory(truth, path, alignment)
+        lines = {name: path[:, [0, 2], 3] for name, path in paths.items()}
+        (out / f"{sequence.name}.svg").write_text(plan(lines, f"KITTI {sequence.name}", "m"))
+    results.say(f"RMSE, APE and RPE after alignment '{alignment}' of each whole path:")
+    results.table(COLUMNS, rows)
+    results.say("RMSE in metres, and FPS, as the paper prints them for the full sequences; not measured here:")
+    results.table(
+        dict.fromkeys(SEQUENCES, ".2f"),
+        {name: dict(zip(SEQUENCES, values, strict=True)) for name, values in PUBLISHED.items()},
+    )
+    results.write()
+
+
+if __name__ == "__main__":
+    main()
