@@ -99,15 +99,15 @@ def test_adjustment_finds_the_true_poses_despite_outliers():
     points = np.c_[rng.uniform(-5, 5, 200), rng.uniform(-2, 2, 200), rng.uniform(12, 30, 200)]
     local = np.einsum("vij,pj->vpi", truth[:, :, :3], points) + truth[:, None, :, 3]
     keypoints = (local[..., :2] / local[..., 2:] * 400 + [320, 120]).reshape(-1, 2)
-    keypoints[::40] += 30
+    keypoints[::41] += 30
     views, tracks = np.divmod(np.arange(len(keypoints)), 200)
     shaken = truth.copy()
     shaken[2:, :, 3] += rng.normal(scale=0.1, size=(3, 3))
     start = points + rng.normal(scale=0.2, size=points.shape)
     poses, found = adjust(CAMERA, shaken, start, views, tracks, keypoints, iterations=50)
     np.testing.assert_allclose(poses[:2], truth[:2], atol=1e-12)
-    np.testing.assert_allclose(poses, truth, atol=0.01)  # 0.1 before
-    assert np.median(np.linalg.norm(found - points, axis=1)) < 0.02
+    np.testing.assert_allclose(poses, truth, atol=2e-3)  # 0.1 before
+    assert np.median(np.linalg.norm(found - points, axis=1)) < 0.01
 
 
 def test_the_cosine_of_orb_is_its_hamming_distance(photo):
