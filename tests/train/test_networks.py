@@ -17,7 +17,7 @@ SMALL = {
     "dcn": {"dim": 16, "widths": (8, 8, 16)},
     "swin": {"dim": 16, "width": 16, "depths": (2, 2), "window": 4, "head": 8},
 }
-PERIOD = {"s": 16, "vgg": 4, "dcn": 4, "swin": 32}  # pixels after which a network's own grids repeat
+PERIOD = {"s": 32, "vgg": 4, "dcn": 4, "swin": 32}  # pixels after which a network's own grids repeat
 HEADS = ("detect_half", "detect_quarter", "rely", "detail", "sharpness")  # no descriptor depends on these
 every_network = pytest.mark.parametrize("name", list(SMALL))
 
@@ -94,11 +94,11 @@ def test_a_shifted_image_shifts_descriptors_and_scores(name):
     Scores relative to an image's mean differ by a constant, for the borders count in the mean.
     """
     network, period = make(name), PERIOD[name]
-    image = picture(384, 384)
+    image = picture(640, 640)
     with torch.inference_mode():
         before, after = network(image), network(image.roll((period, -period), (2, 3)))
     for was, is_now, cell in zip(before[:2], after[:2], (network.stride, 1), strict=True):
-        low, high, step = 160 // cell, 224 // cell, period // cell
+        low, high, step = 288 // cell, 352 // cell, period // cell
         was = was[..., low:high, low:high]
         is_now = is_now[..., low + step : high + step, low - step : high - step]
         assert was.std() > 0.1
@@ -194,7 +194,9 @@ def test_descriptors_are_standardized_in_training(name):
     descriptors = network(picture(64, 64, batch=4)).descriptors
     torch.testing.assert_close(descriptors.mean((0, 2, 3)), torch.zeros(network.dim), rtol=0, atol=1e-3)
     deviation = descriptors.std((0, 2, 3), correction=0)
-    torch.testing.assert_close(deviation, torch.ones(network.dim), rtol=0, atol=0.01)
+    own = network.dim // 2 if name == "s" else network.dim  # the rest is smoothed, for it comes from half the size
+    torch.testing.assert_close(deviation[:own], torch.ones(own), rtol=0, atol=0.01)
+    assert (deviation[own:] > 0.5).all() and (deviation[own:] <= 1).all()
 
 
 def test_neighbours_are_combined_as_by_a_loop():

@@ -43,10 +43,16 @@ class TPR(Extractor):
         device: str = "auto",
         weights: str | Path | None = None,
         nms_radius: int = 2,
+        min_score: float = 0.0,
         scales: tuple[float, ...] = (1.0, 0.7, 0.5),
     ):
         check_limits(max_keypoints, max_size)
-        self.max_keypoints, self.max_size, self.nms_radius = max_keypoints, max_size, nms_radius
+        self.max_keypoints, self.max_size, self.nms_radius, self.min_score = (
+            max_keypoints,
+            max_size,
+            nms_radius,
+            min_score,
+        )
         self.scales = tuple(scales)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,13 +61,12 @@ class TPR(Extractor):
         self.device = torch.device(device)
         path = shipped_weights() if weights is None else Path(weights)
         try:
-            network, vocabulary = load_weights(path)
+            network, self.vocabulary = load_weights(path)
         except WeightsError as error:
             raise TpsfmError(str(error)) from error
         self.digest = weights_digest(path)
         self.network = fold_batch_norms(network).to(self.device)
         self.dim = network.dim
-        self.vocabulary = None if vocabulary is None else vocabulary.numpy()
 
     @property
     def fingerprint(self) -> dict[str, str | int | float | None]:
@@ -89,6 +94,7 @@ class TPR(Extractor):
             grey.shape[::-1],
         )
         best = np.argsort(-merged.scores, kind="stable")[: self.max_keypoints]
+        best = best[merged.scores[best] >= self.min_score]
         return enlarged(merged.select(best), image, mask)
 
     def _at_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float, limit: int) -> Features:

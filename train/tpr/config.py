@@ -103,6 +103,7 @@ class Config:
     """A whole experiment.
 
     Attributes:
+        start: weights to start from instead of random ones, of the same network; "" for none.
         cameras: a regular expression that finds the fixed camera's name in a photo's path (see `tpr.cameras`).
         seed: of everything that is random.
     """
@@ -114,6 +115,7 @@ class Config:
     optimization: Optimization = field(default_factory=Optimization)
     validation: Validation = field(default_factory=Validation)
     run: Run = field(default_factory=Run)
+    start: str = ""
     cameras: str = ""
     seed: int = 0
 

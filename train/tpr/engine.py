@@ -18,7 +18,7 @@ from tpr.card import write_card
 from tpr.config import Config, ConfigError, differences, plain
 from tpr.learner import Labels, Learner
 from tpr.monitor import Monitor, peak_memory
-from tpr.networks import build_network
+from tpr.networks import Network, build_network
 from tpr.pairs import ViewPair
 from tpr.parallel import Processes
 from tpr.photos import Photos, find_photos, split
@@ -26,7 +26,7 @@ from tpr.randomness import generator_for
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
 from tpr.validation import validate, validation_pairs
 from tpr.vocabulary import build_vocabulary
-from tpr.weights import save_weights
+from tpr.weights import WeightsError, load_weights, save_weights
 
 log = logging.getLogger("tpr")
 
@@ -36,6 +36,20 @@ CHECK = 10
 
 class TrainingStopped(RuntimeError):
     """Training can't go on; the message says why and where the last good state is."""
+
+
+def start_from(network: Network, weights: str) -> None:
+    """Give a network the parameters of a weights file.
+
+    Raises:
+        ConfigError: the file can't be used, or is of another network.
+    """
+    try:
+        network.load_state_dict(load_weights(weights)[0].state_dict())
+    except WeightsError as error:
+        raise ConfigError(f"start: {error}") from error
+    except RuntimeError as error:
+        raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
 
 
 class Trainer:
@@ -70,6 +84,8 @@ class Trainer:
             network = build_network(config.network.name, **config.network.options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"network: {error}") from error
+        if config.start:
+            start_from(network, config.start)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
         self.learner.to(self.device, memory_format=layout)

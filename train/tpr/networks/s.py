@@ -35,19 +35,22 @@ class Residual(nn.Module):
 class Small(Network):
     """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
 
+    The same weights read the image again at half its size: a descriptor is what both say of a place, side by side, so
+    it tells points apart by their surroundings as well as by their detail.
+
     Detection: the log corner response of the full-resolution image says where exactly, a smooth map of logits learned
     at quarter resolution how reliable the place is.
 
     Args:
-        dim: descriptor dimension.
+        dim: descriptor dimension, half of it from each size of the image.
         widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution.
         detail: also correct the corner response pixel by pixel, with logits learned at half resolution.
     """
 
     stride = 4
-    multiple = 16
+    multiple = 32
 
-    def __init__(self, dim: int = 64, widths: tuple[int, int, int, int] = (16, 32, 64, 64), detail: bool = False):
+    def __init__(self, dim: int = 128, widths: tuple[int, int, int, int] = (16, 32, 64, 64), detail: bool = False):
         super().__init__()
         self.dim = dim
         half, quarter, eighth, sixteenth = widths
@@ -60,7 +63,7 @@ class Small(Network):
         self.from_eighth = nn.Conv2d(eighth, eighth, 1)
         self.from_quarter = nn.Conv2d(quarter, eighth, 1)
         self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
-        self.describe = nn.Sequential(nn.Conv2d(eighth, dim, 1), nn.BatchNorm2d(dim, affine=False))
+        self.describe = nn.Sequential(nn.Conv2d(eighth, dim // 2, 1), nn.BatchNorm2d(dim // 2, affine=False))
         self.rely = nn.Conv2d(eighth, 1, 1)
         self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
@@ -70,15 +73,22 @@ class Small(Network):
 
     def dense(self, image: Tensor) -> Dense:
         image = standardize(image)
+        half, quarter = self.trunk(image)
+        descriptors, reliability = self.describe(quarter), self.rely(quarter)
+        _, coarse = self.trunk(F.avg_pool2d(image, 2))
+        descriptors = torch.cat([descriptors, upsample(self.describe(coarse), 2)], 1)
+        reliability = reliability + upsample(self.rely(coarse), 2)
+        logits = self.corners(image) + upsample(reliability, 4)
+        if self.detail is not None:
+            logits = logits + F.pixel_shuffle(self.detail(half), 2)
+        return Dense(descriptors, logits, reliability)
+
+    def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of a standardized image at half and at quarter resolution; the latter know of all coarser ones."""
         half = self.at_half(image.contiguous(memory_format=torch.channels_last))
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)
         sixteenth = self.at_sixteenth(eighth)
         eighth = self.merge_eighth(eighth + upsample(self.from_sixteenth(sixteenth), 2))
         quarter = F.relu(self.from_quarter(quarter) + upsample(self.from_eighth(eighth), 2))
-        quarter = self.merge_quarter(quarter)
-        reliability = self.rely(quarter)
-        logits = self.corners(image) + upsample(reliability, 4)
-        if self.detail is not None:
-            logits = logits + F.pixel_shuffle(self.detail(half), 2)
-        return Dense(self.describe(quarter), logits, reliability)
+        return half, self.merge_quarter(quarter)
