@@ -1,4 +1,4 @@
-"""Global descriptors of images (VLAD of their local ones), and the index that finds an image's likenesses."""
+"""The index that finds an image's likenesses by global descriptors, and a vocabulary for features without their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import faiss
 import numpy as np
 import torch
+from tpr.vlad import Vocabulary
 
 from tpsfm.errors import TpsfmError
 
@@ -14,39 +15,8 @@ from tpsfm.errors import TpsfmError
 CHUNK = 4096
 
 
-def vlad(descriptors: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
-    """The vector of locally aggregated descriptors of one image.
-
-    Each cluster's sum of residuals is power-normalized (signed square root) and scaled to unit norm, as in
-    Arandjelović and Zisserman, 'All about VLAD' (2013), so that no repeated texture outweighs the rest.
-
-    Args:
-        descriptors: float32 [N, D].
-        vocabulary: float32 [K, D], cluster centres.
-
-    Returns:
-        float32 [K * D], unit norm; all zero where there is no descriptor.
-    """
-    residuals = np.zeros(vocabulary.shape, np.float32)
-    if len(descriptors):
-        similarity = descriptors @ vocabulary.T - 0.5 * (vocabulary**2).sum(1)
-        cluster = similarity.argmax(1)
-        members = np.zeros((len(vocabulary), len(descriptors)), np.float32)
-        members[cluster, np.arange(len(cluster))] = 1
-        residuals = members @ descriptors - members.sum(1, keepdims=True) * vocabulary
-    residuals = np.sign(residuals) * np.sqrt(np.abs(residuals))
-    vector = _unit(_unit(residuals).ravel())
-    return vector.astype(np.float32)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """The vectors scaled to unit norm along the last axis; zero stays zero."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(norm > 0, norm, 1)
-
-
-def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> np.ndarray:
-    """Cluster centres for `vlad` by k-means; the same samples and seed give the same.
+def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> Vocabulary:
+    """Cluster centres by k-means; the same samples and seed give the same.
 
     Args:
         samples: float32 [M, D], local descriptors of many images; at most 1,000 a cluster are used.
@@ -54,7 +24,7 @@ def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> np.n
         seed: of the choice of samples and first centres.
 
     Returns:
-        float32 [K, D].
+        A vocabulary without a whitening.
 
     Raises:
         TpsfmError: there are fewer samples than clusters.
@@ -65,13 +35,13 @@ def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> np.n
         samples.shape[1], size, niter=25, seed=seed, min_points_per_centroid=1, max_points_per_centroid=1000
     )
     kmeans.train(np.ascontiguousarray(samples, np.float32))
-    return kmeans.centroids
+    return Vocabulary(kmeans.centroids)
 
 
 class Index:
     """Global descriptors by image name, exactly searched by cosine.
 
-    Vectors are kept as float16, 2 G bytes an image (8 KiB for 64 clusters of 64 dimensions), and compared in
+    Vectors are kept as float16, 2 G bytes an image (512 for the shipped weights' 256 numbers), and compared in
     float32, `CHUNK` x `CHUNK` images at a time, so a search holds little beside them.
 
     Attributes:

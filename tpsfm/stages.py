@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from tpsfm.images import ImageInfo, decoded_keypoints, file_digest, list_images,
 from tpsfm.progress import Quiet
 from tpsfm.store import FeatureStore, MatchStore
 from tpsfm.workspace import Workspace, digest
+
+if TYPE_CHECKING:
+    from tpr.vlad import Vocabulary
 
 log = logging.getLogger("tpsfm")
 
@@ -112,7 +116,7 @@ def make_pairs(
     overlap: int = 10,
     quadratic: bool = True,
     pairs_file: Path | None = None,
-    vocabulary: Callable[[], np.ndarray | None] = lambda: None,
+    vocabulary: Callable[[], Vocabulary | None] = lambda: None,
     seed: int = 0,
     progress: Quiet | None = None,
 ) -> None:
@@ -123,7 +127,7 @@ def make_pairs(
         neighbours: photos that each photo chooses (retrieval, gps).
         overlap, quadratic: as in `pairs.sequential`.
         pairs_file: the file to read for the method "file".
-        vocabulary: gives the extractor's own, float32 [K, D], or None: one is trained on the photos' descriptors.
+        vocabulary: gives the extractor's own, or None: one is trained on the photos' descriptors.
         seed: of that training.
 
     Raises:
@@ -164,17 +168,16 @@ def make_pairs(
 
 
 def _retrieved(workspace, photos, neighbours, vocabulary, seed, progress) -> list[pairing.Pair]:
-    from tpsfm.retrieval import train_vocabulary, vlad
+    from tpsfm.retrieval import train_vocabulary
 
     with FeatureStore(workspace.features, "a") as store:
         if vocabulary is None:
             vocabulary = train_vocabulary(sample_descriptors(store, sorted(photos), seed), seed=seed)
-        vocabulary_digest = digest(vocabulary.tobytes().hex())
         with progress.bar("retrieval", len(photos)) as update:
             for done, (name, key) in enumerate(sorted(photos.items()), 1):
-                wanted = digest([key, vocabulary_digest])
+                wanted = digest([key, vocabulary.digest])
                 if store.global_key(name) != wanted:
-                    store.write_global(name, vlad(store.read(name).descriptors, vocabulary), wanted)
+                    store.write_global(name, vocabulary.describe(store.read(name).descriptors), wanted)
                 update(done, len(photos))
         return pairing.from_retrieval(sorted(photos), store.read_global, neighbours)
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tpr.vlad import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,13 @@ class Extractor(ABC):
         name: the name in the registry.
         dim: descriptor dimension D.
         ratio: Lowe's ratio that suits its descriptors where the user gives none; None tests nothing.
-        vocabulary: float32 [K, D] cluster centres of its descriptors for VLAD, or None where none is shipped.
+        vocabulary: what makes global descriptors of its local ones, or None where none is shipped.
     """
 
     name: str
     dim: int
     ratio: float | None = None
-    vocabulary: np.ndarray | None = None
+    vocabulary: Vocabulary | None = None
 
     @abstractmethod
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tpr.vlad import Vocabulary
 
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
@@ -26,7 +27,7 @@ from tpsfm.localization.pose import MIN_INLIERS, Localization, estimate, objecti
 from tpsfm.model import Camera, Model
 from tpsfm.reconstruction import Options
 from tpsfm.results import open_map
-from tpsfm.retrieval import Index, train_vocabulary, vlad
+from tpsfm.retrieval import Index, train_vocabulary
 from tpsfm.stages import sample_descriptors, upright_features
 from tpsfm.store import FeatureStore
 from tpsfm.workspace import Workspace, digest
@@ -113,7 +114,8 @@ class Map:
             result.reason = "no keypoints: the photo is dark, blurred or blank"
             return
         with _timed(result, "retrieve"):
-            images = self._index.search(vlad(features.descriptors, self._vocabulary)[None], self.top_k)[0][0].tolist()
+            vector = self._vocabulary.describe(features.descriptors)
+            images = self._index.search(vector[None], self.top_k)[0][0].tolist()
             result.retrieved = [self._index.names[image] for image in images]
         matches = Matches.none()
         for few in (images[:FIRST], images[FIRST:]):
@@ -174,7 +176,7 @@ class Map:
         ends = features.keypoints[matches.keypoints], self._landmarks.keypoints[matches.landmarks]
         result.lines = np.hstack(ends).astype(np.float32)
 
-    def _find_vocabulary(self, store: FeatureStore) -> np.ndarray:
+    def _find_vocabulary(self, store: FeatureStore) -> Vocabulary:
         if self.extractor.vocabulary is not None:
             return self.extractor.vocabulary
         samples = sample_descriptors(store, sorted(self.workspace.manifest["photos"]), self.options.seed)
@@ -182,11 +184,11 @@ class Map:
 
     def _visitor(self, store: FeatureStore):
         """Adds each image's global descriptor to the index: the stored one where it is up to date."""
-        vocabulary = digest(self._vocabulary.tobytes().hex())
+        vocabulary = self._vocabulary
 
         def visit(name: str, features: Features) -> None:
-            stored = store.global_key(name) == digest([store.key(name), vocabulary])
-            vector = store.read_global(name) if stored else vlad(features.descriptors, self._vocabulary)
+            stored = store.global_key(name) == digest([store.key(name), vocabulary.digest])
+            vector = store.read_global(name) if stored else vocabulary.describe(features.descriptors)
             self._index.add([name], vector[None])
 
         return visit

@@ -1,15 +1,24 @@
-"""Centres of a network's descriptors, for global descriptors of images (VLAD)."""
+"""What makes global descriptors of images from a network's local ones, learned from the photos it was trained on."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
 from tpr.keypoints import detect
 from tpr.networks import Network, sample_descriptors
-from tpr.photos import Photos
+from tpr.photos import Photos, find_photos
+from tpr.vlad import Vocabulary, vlad, whitened
+from tpr.weights import load_weights, save_weights
+
+WHITENED = 256  # numbers of a global descriptor
+LEAST_PHOTOS = 2 * WHITENED  # from which a whitening can be learned
 
 
 @torch.inference_mode()
@@ -18,15 +27,17 @@ def keypoint_descriptors(network: Network, photos: Photos, images: int = 400, ke
     network.eval()
     found = []
     for i in range(0, len(photos), -(-len(photos) // images)):
-        grey = photos.levels[i][0].float().mean(0)[None, None] / 255
-        dense = network(grey)
-        points = detect(dense.logits[0, 0], keypoints)[0]
-        found.append(F.normalize(sample_descriptors(dense.descriptors, points[None], network.stride)[0], dim=-1).cpu())
+        found.append(_descriptors(network, photos.levels[i][0], keypoints).cpu())
     return torch.cat(found)
 
 
-def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int = 0) -> Tensor | None:
-    """k-means centres of the descriptors of photos: float32 [size, D]; None where there are too few descriptors."""
+def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int = 0) -> Vocabulary | None:
+    """`size` k-means centres of the photos' descriptors, and the whitening that the photos' VLAD vectors tell.
+
+    Returns:
+        None where there are fewer descriptors than centres; without a whitening where there are fewer than
+        `LEAST_PHOTOS` photos.
+    """
     import faiss
 
     samples = keypoint_descriptors(network, photos).numpy().astype(np.float32)
@@ -34,4 +45,32 @@ def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int
         return None
     kmeans = faiss.Kmeans(samples.shape[1], size, niter=25, seed=seed, min_points_per_centroid=1)
     kmeans.train(np.ascontiguousarray(samples))
-    return torch.from_numpy(kmeans.centroids.copy())
+    if len(photos) < LEAST_PHOTOS:
+        return Vocabulary(kmeans.centroids)
+    return whitened(kmeans.centroids, global_vectors(network, photos, kmeans.centroids), WHITENED)
+
+
+def renew_vocabulary(weights: Path, folder: Path, size: int = 64, seed: int = 0) -> None:
+    """Learn the vocabulary of a weights file anew, from the photos below a folder, and write it into the file."""
+    network, _ = load_weights(weights)
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata()
+    vocabulary = build_vocabulary(network, Photos(find_photos(folder)), size, seed)
+    save_weights(weights, network, metadata["network"], json.loads(metadata["options"]), vocabulary)
+
+
+@torch.inference_mode()
+def global_vectors(network: Network, photos: Photos, centres: np.ndarray, keypoints: int = 2000) -> np.ndarray:
+    """VLAD of each photo: float32 [M, K * D]."""
+    found = (
+        _descriptors(network, photos.levels[i][0], keypoints).cpu().numpy().astype(np.float32)
+        for i in range(len(photos))
+    )
+    return np.stack([vlad(descriptors, centres) for descriptors in found])
+
+
+def _descriptors(network: Network, photo: Tensor, keypoints: int) -> Tensor:
+    """Unit descriptors [N, D] at the strongest keypoints of a photo [3, H, W]."""
+    dense = network(photo.float().mean(0)[None, None] / 255)
+    points = detect(dense.logits[0, 0], keypoints)[0]
+    return F.normalize(sample_descriptors(dense.descriptors, points[None], network.stride)[0], dim=-1)

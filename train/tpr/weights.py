@@ -12,8 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from tpr.networks import Network, build_network
+from tpr.vlad import Vocabulary
 
-VOCABULARY = "vocabulary"
+# Of `Vocabulary`: its attributes by the names of the tensors.
+VOCABULARY = {"centres": "vocabulary", "mean": "vocabulary.mean", "whitening": "vocabulary.whitening"}
 
 
 class WeightsError(ValueError):
@@ -26,7 +28,7 @@ def shipped_weights(name: str = "s") -> Path:
 
 
 def save_weights(
-    path: str | Path, network: Network, name: str, options: dict, vocabulary: torch.Tensor | None = None
+    path: str | Path, network: Network, name: str, options: dict, vocabulary: Vocabulary | None = None
 ) -> None:
     """Write a network's parameters in float32 with all that is needed to build it again, atomically.
 
@@ -35,11 +37,13 @@ def save_weights(
         network: the trained network.
         name: its name in the registry.
         options: what it was built with.
-        vocabulary: float32 [K, D] centres of its descriptors, for retrieval.
+        vocabulary: for retrieval; its whitening is kept in float16.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    if vocabulary is not None:
-        tensors[VOCABULARY] = vocabulary.contiguous()
+    for attribute, key in VOCABULARY.items():
+        array = getattr(vocabulary, attribute, None)
+        if array is not None:
+            tensors[key] = torch.from_numpy(array).to(torch.float32 if attribute == "centres" else torch.float16)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -55,11 +59,11 @@ def ordered(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-def load_weights(path: str | Path) -> tuple[Network, torch.Tensor | None]:
+def load_weights(path: str | Path) -> tuple[Network, Vocabulary | None]:
     """Build the network that a file of weights is for, on the CPU, in evaluation mode.
 
     Returns:
-        The network and its vocabulary [K, D], None where it has none.
+        The network and its vocabulary, None where it has none.
 
     Raises:
         WeightsError: the file is missing, truncated, or not of a network known here.
@@ -75,7 +79,8 @@ def load_weights(path: str | Path) -> tuple[Network, torch.Tensor | None]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); copy it again") from error
     if "network" not in metadata:
         raise WeightsError(f"{path}: these aren't weights of a TPR network (no 'network' in their metadata)")
-    vocabulary = tensors.pop(VOCABULARY, None)
+    found = {attribute: tensors.pop(key).float().numpy() for attribute, key in VOCABULARY.items() if key in tensors}
+    vocabulary = Vocabulary(**found) if found else None
     try:
         network = build_network(metadata["network"], **json.loads(metadata.get("options", "{}")))
         network.load_state_dict(tensors)
