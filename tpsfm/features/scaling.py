@@ -24,14 +24,20 @@ def check_limits(max_keypoints: int, max_size: int) -> None:
 def reduced(image: np.ndarray, mask: np.ndarray | None, max_size: int) -> tuple[np.ndarray, np.ndarray | None]:
     """An image as grey uint8 [h, w] with its longer side at most `max_size` pixels, and its mask likewise."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else np.ascontiguousarray(image)
-    height, width = grey.shape
+    small = shrunk(grey, max_size)
+    if mask is not None and small.shape != grey.shape:
+        mask = cv2.resize(mask.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return small, mask
+
+
+def shrunk(image: np.ndarray, max_size: int) -> np.ndarray:
+    """An image uint8 [H, W] or [H, W, 3] with its longer side at most `max_size` pixels."""
+    height, width = image.shape[:2]
     scale = max_size / max(width, height)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        if mask is not None:
-            mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return grey, mask
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def enlarged(features: Features, image: np.ndarray, mask: np.ndarray | None) -> Features:
