@@ -32,7 +32,7 @@ from tpsfm.localization.pose import estimate, objection, occupied_cells
 from tpsfm.model import Pose, read_model
 
 FOLDS = (3, 0, 1, 2)  # where every fourth begins
-FOREIGN = 30
+FOREIGN = 20
 STEPS = ("read", "extract", "retrieve", "match", "pose")
 WITHIN = {f"within {100 * most:g} %, {degrees}°": (most, degrees) for most, degrees in THRESHOLDS}
 

@@ -53,14 +53,19 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
         Global descriptors by (set, photo) by day, with the distractors, and by night; the true overlaps by
         covisibility and by known cameras.
     """
-    from tpsfm.retrieval import vlad
     from tpsfm.store import FeatureStore
 
-    extractor = tpsfm.load_extractor("tpr", max_keypoints=limits.max_keypoints, max_size=limits.max_size)
+    weights = {"weights": limits.weights}
+    extractor = tpsfm.load_extractor("tpr", max_keypoints=limits.max_keypoints, max_size=limits.max_size, **weights)
+    describe = extractor.vocabulary.describe
     day, dark, covisible, cameras = {}, {}, {}, {}
     for scene in sorted(path.parent for path in data.glob("*/images")):
         workspace = tpsfm.reconstruct(
-            scene / "images", maps / scene.name, max_keypoints=limits.max_keypoints, max_size=limits.max_size
+            scene / "images",
+            maps / scene.name,
+            max_keypoints=limits.max_keypoints,
+            max_size=limits.max_size,
+            **weights,
         )
         tracks = {name: rows[rows >= 0] for name, (_, rows) in read_observations(workspace.sparse).items()}
         truths = [(covisible, seen_points(tracks))]
@@ -71,13 +76,13 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
                 truth[scene.name, name] = {(scene.name, other) for other in others}
         with FeatureStore(workspace.features) as store:
             for seed, name in enumerate(list_images(scene / "images")):
-                day[scene.name, name] = vlad(store.read(name).descriptors, extractor.vocabulary)
+                day[scene.name, name] = describe(store.read(name).descriptors)
                 features = extractor.extract(night(read_image(scene / "images" / name), seed))
-                dark[scene.name, name] = vlad(features.descriptors, extractor.vocabulary)
+                dark[scene.name, name] = describe(features.descriptors)
     if distractors is not None:
         for name in list_images(distractors):
             features = extractor.extract(read_image(distractors / name))
-            day["", name] = vlad(features.descriptors, extractor.vocabulary)
+            day["", name] = describe(features.descriptors)
     return day, dark, covisible, cameras
 
 
@@ -147,12 +152,15 @@ def index_of(size: int, dim: int, seed: int = 0) -> dict:
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sets.")
 @click.option("--distractors", type=click.Path(path_type=Path), help="Folder of photos of other places for the pool.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--max-keypoints", default=8192, show_default=True)
 @click.option("--max-size", default=1600, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/retrieval"), show_default=True)
 def main(data: Path, distractors: Path | None, out: Path, **options) -> None:
     limits = Limits(**options)
-    results = Results(out, "Retrieval", options | {"weights": weights_version(None), "distractors": str(distractors)})
+    results = Results(
+        out, "Retrieval", options | {"weights": weights_version(limits.weights), "distractors": str(distractors)}
+    )
     row = results.row("recall", lambda: recalls(data, distractors, out / "maps", limits))
     results.say(f"{row['pool']} photos in the pool, global descriptors of {row['numbers']} numbers.")
     results.table(COLUMNS, row["lines"])
