@@ -1,9 +1,11 @@
 """The command line: the whole chain for real, and one clear line for each mistake."""
 
+import configparser
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -168,3 +170,15 @@ def test_every_command_has_help_with_an_example(command):
     status, told = tpsfm(command, "--help")
     assert status == 0
     assert "Example:" in told and f"tpsfm {command}" in told
+
+
+def test_every_package_is_installed():
+    root = Path(__file__).parents[1]
+    given = configparser.ConfigParser()
+    given.read(root / "setup.cfg")
+    there = {
+        ".".join(path.parent.relative_to(base).parts)
+        for base, top in ((root, "tpsfm"), (root / "train", "tpr"))
+        for path in (base / top).rglob("__init__.py")
+    }
+    assert set(given["options"]["packages"].split()) == there
