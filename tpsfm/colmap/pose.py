@@ -80,7 +80,11 @@ def absolute_pose(
     motion = again["cam_from_world"]
     errors = _errors(motion, lens, pixels, points)
     inliers = errors <= max_error
-    variance = (errors[inliers] ** 2).sum() / max(2 * inliers.sum() - free, 1)
+    squares = errors[inliers] ** 2
+    weights = 1 / (1 + squares / refinement.loss_function_scale**2)  # of the Cauchy loss
+    # What an M-estimate's variance (Huber, 1981) is to COLMAP's covariance, which has the weights alone.
+    variance = (weights**2 * squares).sum() / max(2 * inliers.sum() - free, 1)
+    variance *= weights.mean() / (weights**2).mean() ** 2
     turn = np.repeat([2.0, 1.0], 3)  # COLMAP's rotations are halves of quaternions: a radian is two
     return AbsolutePose(
         Pose(0, motion.rotation.matrix(), np.array(motion.translation)),

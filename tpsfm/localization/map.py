@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tpr.vlad import Vocabulary
 
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
-from tpsfm.features import Extractor, Features, extractor_class
+from tpsfm.features import Extractor, Features
 from tpsfm.images import ImageInfo, probe, read_image
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import (
@@ -23,7 +23,15 @@ from tpsfm.localization.landmarks import (
     match_landmarks,
     read_landmarks,
 )
-from tpsfm.localization.pose import MIN_INLIERS, Localization, estimate, objection, occupied_cells, uncertainty
+from tpsfm.localization.pose import (
+    MIN_INLIERS,
+    Localization,
+    estimate,
+    objection,
+    occupied_cells,
+    uncertainty,
+    with_map_errors,
+)
 from tpsfm.model import Camera, Model
 from tpsfm.reconstruction import Options
 from tpsfm.results import open_map
@@ -65,7 +73,7 @@ class Map:
             raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
         self.options = Options(**{**self.workspace.manifest["options"], "device": device})
         self.extractor = self.options.extractor()
-        ratio = self.options.ratio or extractor_class(self.options.features).ratio
+        ratio = self.options.ratio or self.extractor.ratio
         self.ratio = None if ratio == 1 else ratio
         self.images = Path(self.workspace.manifest.get("images") or "")
         with FeatureStore(self.workspace.features) as store:
@@ -74,23 +82,38 @@ class Map:
             self._index = Index()
             device = torch.device(getattr(self.extractor, "device", "cpu"))
             self._landmarks = read_landmarks(self.workspace, store, device, self._visitor(store))
+        self._rows = {name: row for row, name in enumerate(self._landmarks.names)}
         self._cameras = _known_cameras(self.model, self.images)
+        focals = [self.model.cameras[pose.camera_id].matrix[0, 0] for pose in self.model.images.values()]
+        self._error = float(self.model.errors.mean() / np.median(focals))  # radians
 
-    def localize(self, image: str | Path | np.ndarray, camera: Camera | None = None, name: str | None = None):
+    def localize(
+        self,
+        image: str | Path | np.ndarray,
+        camera: Camera | None = None,
+        name: str | None = None,
+        retrieved: Sequence[str] | None = None,
+    ) -> Localization:
         """The pose of a photo.
 
         Args:
             image: its file, or its pixels uint8 [H, W, 3] RGB or [H, W].
             camera: its intrinsics, where they are known.
             name: what it is called in the result; the file's name if left out.
+            retrieved: the map's images to match it with, the most like it first; found by their global descriptors if
+                left out. Names that the map does not have are passed over.
 
         Returns:
             A `Localization`; a photo that can't be read or found in the map has the status "failed".
         """
-        return self.localize_with_features(image, camera, name)[0]
+        return self.localize_with_features(image, camera, name, retrieved)[0]
 
     def localize_with_features(
-        self, image: str | Path | np.ndarray, camera: Camera | None = None, name: str | None = None
+        self,
+        image: str | Path | np.ndarray,
+        camera: Camera | None = None,
+        name: str | None = None,
+        retrieved: Sequence[str] | None = None,
     ) -> tuple[Localization, Features | None]:
         """As `localize`, and the photo's features (None where it can't be read)."""
         if name is None:
@@ -106,16 +129,19 @@ class Map:
         result.camera_source = intrinsics.source
         with _timed(result, "extract"):
             features = upright_features(self.extractor, pixels, None, info.orientation)
-        self._find(result, features, intrinsics)
+        self._find(result, features, intrinsics, retrieved)
         return result, features
 
-    def _find(self, result: Localization, features: Features, intrinsics: Intrinsics) -> None:
+    def _find(self, result: Localization, features: Features, intrinsics: Intrinsics, retrieved) -> None:
         if not len(features):
             result.reason = "no keypoints: the photo is dark, blurred or blank"
             return
         with _timed(result, "retrieve"):
-            vector = self._vocabulary.describe(features.descriptors)
-            images = self._index.search(vector[None], self.top_k)[0][0].tolist()
+            if retrieved is None:
+                vector = self._vocabulary.describe(features.descriptors)
+                images = self._index.search(vector[None], self.top_k)[0][0].tolist()
+            else:
+                images = [self._rows[name] for name in retrieved if name in self._rows]
             result.retrieved = [self._index.names[image] for image in images]
         matches = Matches.none()
         for few in (images[:FIRST], images[FIRST:]):
@@ -159,8 +185,8 @@ class Map:
         if result.reason:
             return
         result.status, result.pose, result.camera = "localized", found.pose, found.camera
-        result.covariance = found.covariance
-        result.position_uncertainty, result.rotation_uncertainty = uncertainty(found.pose, found.covariance)
+        result.covariance = with_map_errors(found.pose, found.covariance, self._error)
+        result.position_uncertainty, result.rotation_uncertainty = uncertainty(found.pose, result.covariance)
 
     def _draw(self, result: Localization, features: Features, matches: Matches) -> None:
         """Note the inliers in the map's image that has most of them."""
