@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -205,7 +205,7 @@ def _parse_cameras(data: bytes) -> dict[int, Camera]:
 
 def _parse_images(data: bytes) -> dict[str, Pose]:
     return {
-        name: Pose(camera_id, _rotation(pose[:4]), np.array(pose[4:]), int((seen["point"] != -1).sum()))
+        name: Pose(camera_id, rotation_matrix(pose[:4]), np.array(pose[4:]), int((seen["point"] != -1).sum()))
         for name, pose, camera_id, seen in _image_records(data)
     }
 
@@ -238,8 +238,8 @@ def _parse_points(data: bytes) -> np.ndarray:
     return raw[starts[:, None] + np.arange(_POINT.itemsize)].view(_POINT)[:, 0]
 
 
-def _rotation(wxyz: list[float]) -> np.ndarray:
-    """float64 [3, 3] from a quaternion."""
+def rotation_matrix(wxyz: Sequence[float]) -> np.ndarray:
+    """float64 [3, 3] of a quaternion [4], wxyz, of any length but 0."""
     w, x, y, z = np.array(wxyz) / np.linalg.norm(wxyz)
     return np.array(
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -154,6 +154,33 @@ def from_retrieval(names: Sequence[str], descriptors: Callable[[str], np.ndarray
         if vector.any():
             index.add([name], vector[None])
     return canonical((name, other) for name, found in index.neighbours(neighbours) for other, _ in found)
+
+
+def from_covisibility(seen: Mapping[str, np.ndarray], neighbours: int = 20) -> list[Pair]:
+    """Each photo with those that share most points with it in a map that is there already.
+
+    Args:
+        seen: by name the points that a photo sees, integers [K] from 0.
+        neighbours: greatest number of neighbours each photo chooses, at least 1.
+
+    Raises:
+        TpsfmError: neighbours is less than 1.
+    """
+    _check_neighbours(neighbours)
+    names = list(seen)
+    points = {name: np.unique(rows) for name, rows in seen.items()}
+    photo = np.repeat(np.arange(len(names)), [len(rows) for rows in points.values()])
+    point = np.concatenate([np.empty(0, np.int64), *points.values()])
+    order = np.argsort(point, kind="stable")
+    photo, starts = photo[order], np.searchsorted(point[order], np.arange(point.max(initial=-1) + 2))
+    pairs = []
+    for row, name in enumerate(names):
+        tracks = [photo[starts[i] : starts[i + 1]] for i in points[name]]
+        shared = np.bincount(np.concatenate([np.empty(0, np.int64), *tracks]), minlength=len(names))
+        shared[row] = 0
+        nearest = np.argsort(-shared, kind="stable")[:neighbours]
+        pairs += [(name, names[other]) for other in nearest if shared[other]]
+    return canonical(pairs)
 
 
 def _check_neighbours(neighbours: int) -> None:

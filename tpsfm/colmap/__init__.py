@@ -6,6 +6,7 @@ from tpsfm.colmap.export import EXPORT_FORMATS, export
 from tpsfm.colmap.extension import extend_model
 from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
 from tpsfm.colmap.pose import AbsolutePose, absolute_pose
+from tpsfm.colmap.triangulation import to_binary, triangulate
 from tpsfm.colmap.verification import verified_inliers, verify_matches
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "group_cameras",
     "reconstruct_global",
     "reconstruct_incremental",
+    "to_binary",
+    "triangulate",
     "verified_inliers",
     "verify_matches",
 ]

@@ -1,0 +1,185 @@
+"""Localize Aachen Day-Night's queries (v1.0, v1.1) by local features, for the benchmark's site.
+
+    python pipelines/aachen.py --data DIR --features tpr --pairs pairs-query-netvlad50.txt --out results/aachen
+
+DIR holds the official layout: images/images_upright/{db,query,...} (or images_upright/), queries/day_time_queries_with
+_intrinsics.txt and night_time_..., and the reference model: 3D-models/aachen_v_1_1/ (v1.1), 3D-models/aachen_v_1/ or
+3D-models/aachen_cvpr2018_db.nvm with database_intrinsics.txt (v1.0). The reference gives poses, intrinsics and which
+images share points; those are matched, and the map's points triangulated anew. Queries are matched with the images
+that --pairs names (rows "query image", the best first, as hloc writes them), else with those found by our own global
+descriptors. OUT/FEATURES/submission.txt is what the site takes. Where --truth gives poses in that same form, accuracy
+is the share of the queries within both bounds; no alignment is done, and a query without a pose counts as wrong.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+
+import click
+import numpy as np
+from aachen_data import MODELS, Dataset, open_dataset, read_retrieved, read_truth, to_numbers, to_pose
+from chains import Limits
+from common import Pipeline, Results, weights_version
+
+from tpsfm import colmap, pairs
+from tpsfm.evaluation.localization import accuracy
+from tpsfm.evaluation.poses import rotation_angle
+from tpsfm.images import file_digest
+from tpsfm.localization import Map
+from tpsfm.localization.queries import Query
+from tpsfm.model import Pose
+from tpsfm.progress import Terminal
+from tpsfm.reconstruction import Options, run_stage
+from tpsfm.results import finish
+from tpsfm.store import FeatureStore, MatchStore
+from tpsfm.workspace import Workspace, digest
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+WITHIN = {f"{metres} m, {degrees}°": (metres, degrees) for metres, degrees in ((0.25, 2), (0.5, 5), (5, 10))}
+# Per cent, as the paper's table prints them (CVPR 2023). It names neither version nor light; all of its numbers are
+# multiples of 1/191, and 191 is the number of v1.1's night queries.
+PUBLISHED = {
+    "RootSIFT": (53.4, 62.3, 72.3),
+    "SuperPoint": (68.1, 85.9, 94.8),
+    "D2-Net": (67.0, 86.4, 97.4),
+    "R2D2": (70.7, 85.3, 96.9),
+    "ASLFeat": (71.2, 85.9, 96.9),
+    "DISK": (72.8, 86.4, 97.4),
+    "MTLDesc": (74.3, 86.9, 96.9),
+    "paper's TR": (74.3, 89.0, 98.4),
+}
+
+
+def build_map(root: Path, data: Dataset, options: Options, neighbours: int) -> Workspace:
+    """The map of the reference's images with the features of `options`; what is done already stays."""
+    workspace = Workspace.open(root, create=True)
+    photos, chosen, progress = root / "images", root / "covisible.txt", Terminal()
+    with workspace.locked():
+        shutil.rmtree(photos, ignore_errors=True)
+        for name in data.model.images:
+            (photos / name).parent.mkdir(parents=True, exist_ok=True)
+            (photos / name).symlink_to((data.images / name).resolve())
+        options = replace(options, pairs="file", pairs_file=chosen)
+        run_stage("extract", workspace, options, photos, progress)
+        names = workspace.manifest["photos"]
+        pairs.write_pairs(chosen, pairs.from_covisibility({name: data.seen[name] for name in names}, neighbours))
+        run_stage("pairs", workspace, options, photos, progress)
+        run_stage("match", workspace, options, photos, progress)
+        known = replace(data.model, images={name: data.model.images[name] for name in names})
+        poses = {name: to_numbers(pose) + known.cameras[pose.camera_id].params for name, pose in known.images.items()}
+        key = digest([workspace.manifest["stages"]["match"]["key"], poses, options.seed])
+        if workspace.is_done("map", key) and (workspace.sparse / "images.bin").exists():
+            return workspace
+        workspace.start("map")
+        start = time.perf_counter()
+        with FeatureStore(workspace.features) as features, MatchStore(workspace.matches) as matches:
+            colmap.triangulate(
+                known,
+                workspace.database,
+                photos,
+                workspace.sparse,
+                features.read_keypoints,
+                ((a, b, matches.read(a, b)[0]) for a, b in pairs.read_pairs(workspace.pairs, names)),
+                seed=options.seed,
+                threads=options.threads,
+            )
+        workspace.finish("map", key, time.perf_counter() - start, models=1)
+        finish(workspace)
+    return workspace
+
+
+def localize(map: Map, images: Path, query: Query, retrieved: list[str] | None) -> dict:
+    """A query's row: its pose as seven numbers, or why there is none."""
+    found = map.localize(images / query.name, query.camera, query.name, retrieved)
+    row = {"inliers": found.inliers, "seconds": sum(found.seconds.values()), "reason": found.reason}
+    return row if found.pose is None else row | {"pose": to_numbers(found.pose)}
+
+
+def summary(rows: Mapping[str, dict], truth: Mapping[str, Pose]) -> dict:
+    """A line of the table: of queries by name."""
+    line = {
+        "queries": len(rows),
+        "localized": sum("pose" in row for row in rows.values()),
+        "inliers": float(np.median([row["inliers"] for row in rows.values()])),
+        "s a query": float(np.median([row["seconds"] for row in rows.values()])),
+    }
+    errors = [_errors(row, truth[Path(name).name]) for name, row in rows.items() if Path(name).name in truth]
+    if not errors:
+        return line
+    position, rotation = np.array(errors).T
+    shares = accuracy(position, rotation, list(WITHIN.values()))
+    line |= {name: 100 * share for name, share in zip(WITHIN, shares, strict=True)}
+    return line | {"with truth": len(errors), "median m": np.median(position), "median °": np.median(rotation)}
+
+
+def _errors(row: dict, truth: Pose) -> tuple[float, float]:
+    if "pose" not in row:
+        return np.inf, np.inf
+    pose = to_pose(row["pose"])
+    angle = rotation_angle(truth.rotation @ pose.rotation.T)
+    return float(np.linalg.norm(pose.center - truth.center)), float(np.degrees(angle))
+
+
+@click.command(cls=Pipeline, help=__doc__.splitlines()[0])
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the dataset.")
+@click.option("--version", type=click.Choice(list(MODELS)), help="The newest that is there if left out.")
+@click.option("--features", multiple=True, default=("tpr",), show_default=True, help="May be repeated.")
+@click.option("--pairs", "pairs_file", type=FILE, help='Rows "query image", e.g. NetVLAD\'s.')
+@click.option("--truth", type=FILE, help="Rows 'name qw qx qy qz tx ty tz' of queries.")
+@click.option("--retrieved", default=50, show_default=True, help="Images to match a query with, without --pairs.")
+@click.option("--covisible", default=20, show_default=True, help="Images to match each one of the map with.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
+@click.option("--max-keypoints", default=8192, show_default=True)
+@click.option("--max-size", default=1600, show_default=True)
+@click.option("--threads", default=-1, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
+def main(data, version, features, pairs_file, truth, retrieved: int, covisible: int, out: Path, **limits) -> None:
+    dataset = open_dataset(data, version)
+    chosen = read_retrieved(pairs_file, dataset) if pairs_file else {}
+    poses = read_truth(truth) if truth else {}
+    rely = {"version": dataset.version, "retrieved": file_digest(pairs_file)[:8] if pairs_file else retrieved}
+    rely |= {"covisible": covisible, **limits, "weights": weights_version(limits["weights"])}
+    results = Results(out, f"Aachen Day-Night v{dataset.version}", rely)
+    lines: dict[str, dict] = {}
+    for name in features:
+        own = asdict(Limits(**limits)) | ({} if name == "tpr" else {"weights": None})
+
+        @cache
+        def load(name=name, own=own) -> Map:
+            workspace = build_map(out / name / "map", dataset, Options(features=name, **own), covisible)
+            return Map(workspace.root, top_k=retrieved)
+
+        found: dict[str, dict] = {}
+        for light, queries in dataset.queries.items():
+            rows = {}
+            with click.progressbar(queries, label=f"{name}, {light}", file=sys.stderr) as bar:
+                for query in bar:
+                    rows[query.name] = results.row(
+                        f"{name} {query.name}",
+                        lambda query=query: localize(load(), dataset.images, query, chosen.get(query.name)),
+                    )
+            lines[f"{name}, {light}"] = summary(rows, poses)
+            found |= rows
+        poses_ = [" ".join([Path(key).name, *map(repr, row["pose"])]) for key, row in found.items() if "pose" in row]
+        (out / name / "submission.txt").write_text("".join(f"{row}\n" for row in poses_))
+    results.table({"queries": "d", "localized": "d", "inliers": ".0f", "s a query": ".2f"}, lines)
+    if poses:
+        results.say(f"Accuracy in % against {truth.name}, without any alignment:")
+        results.table({"with truth": "d", **dict.fromkeys(WITHIN, ".1f"), "median m": ".3f", "median °": ".3f"}, lines)
+    results.say("As the paper prints them; not measured here:")
+    results.table(
+        dict.fromkeys(WITHIN, ".1f"),
+        {name: dict(zip(WITHIN, values, strict=True)) for name, values in PUBLISHED.items()},
+    )
+    results.write()
+
+
+if __name__ == "__main__":
+    main()

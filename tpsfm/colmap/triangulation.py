@@ -1,0 +1,160 @@
+"""A map by known poses: the cameras stay where they are, the points are triangulated from new features."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tpsfm.colmap.database import _remove, open_database
+from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.mapping import write_models
+from tpsfm.errors import TpsfmError
+from tpsfm.model import Model
+
+_CACHED_IMAGES = 256  # how many images' rays are kept in memory
+_MIN_MATCHES = 10  # that agree with the known motion, for a pair to count
+
+
+def triangulate(
+    known: Model,
+    database: Path,
+    images: Path,
+    output: Path,
+    keypoints: Callable[[str], np.ndarray],
+    matches: Iterable[tuple[str, str, np.ndarray]],
+    max_error: float = 4.0,
+    seed: int = 0,
+    threads: int = -1,
+) -> int:
+    """Triangulate matches between images of known cameras and poses, and write the map.
+
+    A match counts where its Sampson error by the known motion is small (Hartley and Zisserman, 2004, eq. 11.9). A point
+    needs three images, as COLMAP has it. Points are adjusted, cameras and poses are not.
+
+    Args:
+        known: cameras and poses of the images; its points are not used.
+        database: the database to write, in place of any that is there.
+        images: the image folder, read for the colours of the points.
+        output: folder of the new map, in place of any that is there.
+        keypoints: name -> float32 [N, 2], in tpsfm's pixels.
+        matches: (name0, name1, uint32 [M, 2] indices of keypoints).
+        max_error: pixels, of a match and of an observation.
+        seed: of every random choice.
+        threads: -1 for all cores; with more than one the points differ by rounding errors from run to run.
+
+    Returns:
+        How many points the map has.
+
+    Raises:
+        TpsfmError: no point comes out, or a file can't be written.
+    """
+    pycolmap.set_random_seed(seed)
+    model = pycolmap.Reconstruction()
+    _remove(database)
+    with open_database(database, create=True) as db, pycolmap.DatabaseTransaction(db):
+        _write_images(model, db, known, keypoints)
+        agreed = _write_pairs(model, db, matches, max_error)
+    if not agreed:
+        raise TpsfmError(f"no map in '{output}': no match agrees with the known poses; are they world to camera?")
+    options = {
+        "random_seed": seed,
+        "num_threads": threads,
+        "extract_colors": False,
+        "triangulation": {"random_seed": seed},
+        "mapper": {"random_seed": seed, "filter_max_reproj_error": max_error},
+    }
+    with tempfile.TemporaryDirectory() as folder:  # COLMAP wants to write it; ours goes to `output`
+        try:
+            model = pycolmap.triangulate_points(model, database, images, folder, options=options)
+        except RuntimeError as error:
+            raise TpsfmError(f"can't triangulate '{output}': {str(error).splitlines()[0]}") from error
+    if not model.num_points3D():
+        raise TpsfmError(f"no map in '{output}': the matches that agree with the known poses give no point")
+    model.update_point_3d_errors()
+    write_models([model], output, images, threads)
+    return model.num_points3D()
+
+
+def to_binary(folder: Path, output: Path) -> None:
+    """Write a model that COLMAP can read, text or binary, in the binary files of `tpsfm.model.read_model`.
+
+    Raises:
+        TpsfmError: it can't be read or written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        pycolmap.Reconstruction(folder).write_binary(output)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise TpsfmError(f"can't read the model in '{folder}': {str(error).splitlines()[0]}") from None
+
+
+def _write_images(model, db, known: Model, keypoints: Callable[[str], np.ndarray]) -> None:
+    """Cameras (each a rig), images and their poses (each a frame), under the same ids in both."""
+    ids = {camera_id: number for number, camera_id in enumerate(sorted(known.cameras), start=1)}
+    for camera_id, number in ids.items():
+        own = known.cameras[camera_id]
+        camera = pycolmap.Camera(
+            camera_id=number, model=own.model, width=own.width, height=own.height, params=own.params
+        )
+        camera.has_prior_focal_length = True
+        rig = pycolmap.Rig(rig_id=number)
+        rig.add_ref_sensor(camera.sensor_id)
+        db.write_camera(camera, use_camera_id=True)
+        db.write_rig(rig, use_rig_id=True)
+        model.add_camera(camera)
+        model.add_rig(rig)
+    for image_id, (name, pose) in enumerate(sorted(known.images.items()), start=1):
+        pixels = np.asarray(keypoints(name), np.float32) + np.float32(0.5)
+        camera_id = ids[pose.camera_id]
+        image = pycolmap.Image(name=name, keypoints=pixels.astype(np.float64), camera_id=camera_id, image_id=image_id)
+        frame = pycolmap.Frame(frame_id=image_id, rig_id=camera_id)
+        frame.add_data_id(image.data_id)
+        db.write_image(image, use_image_id=True)
+        db.write_frame(frame, use_frame_id=True)
+        db.write_keypoints(image_id, pixels)
+        image.frame_id = image_id
+        frame.rig_from_world = pycolmap.Rigid3d(np.column_stack([pose.rotation, pose.translation]))
+        model.add_frame(frame)
+        model.add_image(image)
+        model.register_frame(image_id)
+
+
+def _write_pairs(model, db, matches, max_error: float) -> int:
+    """Write all matches, and those that agree as two-view geometries; how many pairs have such."""
+    images = {image.name: image for image in model.images.values()}
+
+    @lru_cache(_CACHED_IMAGES)
+    def rays(name: str) -> np.ndarray:
+        """float64 [N, 2], keypoints on the plane at distance 1; nan where the lens has none."""
+        image = images[name]
+        return np.asarray(image.camera.cam_from_img(db.read_keypoints(image.image_id)[:, :2].astype(np.float64)))
+
+    agreed = 0
+    for name0, name1, indices in matches:
+        if not len(indices):
+            continue
+        one, two = images[name0], images[name1]
+        db.write_matches(one.image_id, two.image_id, np.asarray(indices, np.uint32))
+        motion = two.cam_from_world() * one.cam_from_world().inverse()
+        essential = pycolmap.essential_matrix_from_pose(motion)
+        ends = rays(name0)[indices[:, 0]], rays(name1)[indices[:, 1]]
+        focal = (one.camera.mean_focal_length() + two.camera.mean_focal_length()) / 2
+        errors = focal * np.sqrt(pycolmap.compute_squared_sampson_error(*ends, essential))
+        inliers = indices[errors <= max_error]
+        if len(inliers) < _MIN_MATCHES:
+            continue
+        geometry = pycolmap.TwoViewGeometry(
+            {
+                "config": pycolmap.TwoViewGeometryConfiguration.CALIBRATED,
+                "E": essential,
+                "cam2_from_cam1": motion,
+                "inlier_matches": np.asarray(inliers, np.uint32),
+            }
+        )
+        db.write_two_view_geometry(one.image_id, two.image_id, geometry)
+        agreed += 1
+    return agreed
