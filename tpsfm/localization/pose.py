@@ -18,8 +18,8 @@ CELLS = 12
 TRIALS = 10_000
 # Measured on rendered scenes, so that 95 % of the true errors lie within the uncertainty: so many inliers say as much
 # as one that is independent of all others; and the turn that all share, of the map's mean reprojection error.
-DEPENDENT = 3.0
-COMMON_TURN = 0.2
+DEPENDENT = 4.0
+COMMON_TURN = 0.1
 QUICK_TRIALS, QUICK_MATCHES = 2_000, 1_000  # for each of several focal lengths
 
 
