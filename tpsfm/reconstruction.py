@@ -55,12 +55,13 @@ class Options:
 
     def extractor(self) -> Extractor:
         """The extractor that these options name."""
-        from tpsfm.features import load_extractor
+        from tpsfm.features import extractor_class
 
         own = {"weights": self.weights} if self.weights is not None else {}
         limits = {"max_keypoints": self.max_keypoints, "max_size": self.max_size}
+        extractor = extractor_class(self.features)
         try:
-            return load_extractor(self.features, device=self.device, **limits, **own)
+            return extractor(device=self.device, **limits, **extractor.for_maps, **own)
         except TypeError as error:
             raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
 

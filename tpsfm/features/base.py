@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,12 +50,14 @@ class Extractor(ABC):
         name: the name in the registry.
         dim: descriptor dimension D.
         ratio: Lowe's ratio that suits its descriptors where the user gives none; None tests nothing.
+        for_maps: options it takes where a map is made, in which geometry weeds out what doesn't match.
         vocabulary: what makes global descriptors of its local ones, or None where none is shipped.
     """
 
     name: str
     dim: int
     ratio: float | None = None
+    for_maps: dict[str, Any] = {}
     vocabulary: Vocabulary | None = None
 
     @abstractmethod

@@ -26,6 +26,7 @@ class TPR(Extractor):
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1" ...
         weights: a safetensors file; None takes the one that is shipped.
         nms_radius: no two keypoints of one scale lie closer than this, pixels of that scale.
+        min_score: keypoints below this score, in [0, 1], are left out: of those above, about half match.
         scales: sizes of the image that are searched, each with a share of the keypoints after its area; several bear
             photos taken from different distances.
 
@@ -35,6 +36,7 @@ class TPR(Extractor):
 
     name = "tpr"
     ratio = 0.9
+    for_maps = {"min_score": 0.0}  # twice the points, and poses more exact
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class TPR(Extractor):
         device: str = "auto",
         weights: str | Path | None = None,
         nms_radius: int = 2,
-        min_score: float = 0.0,
+        min_score: float = 0.5,
         scales: tuple[float, ...] = (1.0, 0.7, 0.5),
     ):
         check_limits(max_keypoints, max_size)
@@ -76,6 +78,7 @@ class TPR(Extractor):
             "max_keypoints": self.max_keypoints,
             "max_size": self.max_size,
             "nms_radius": self.nms_radius,
+            "min_score": self.min_score,
             "scales": str(self.scales),
         }
 
