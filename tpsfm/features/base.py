@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Extractor(ABC):
     name: str
     dim: int
     ratio: float | None = None
-    for_maps: dict[str, Any] = {}
+    for_maps: ClassVar[dict[str, Any]] = {}
     vocabulary: Vocabulary | None = None
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class TPR(Extractor):
 
     name = "tpr"
     ratio = 0.9
-    for_maps = {"min_score": 0.0}  # twice the points, and poses more exact
+    for_maps: ClassVar = {"min_score": 0.0}  # twice the points, and poses more exact
 
     def __init__(
         self,
