@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tpsfm.colmap.cameras import to_colmap
 from tpsfm.colmap.engine import pycolmap
 from tpsfm.model import Camera
 
@@ -35,9 +36,7 @@ def adjust(
         poses float64 [V, 3, 4] and points float64 [P, 3]. Source: Triggs et al., Bundle Adjustment, 1999.
     """
     model = pycolmap.Reconstruction()
-    model.add_camera_with_trivial_rig(
-        pycolmap.Camera(camera_id=1, model=camera.model, width=camera.width, height=camera.height, params=camera.params)
-    )
+    model.add_camera_with_trivial_rig(to_colmap(camera))
     config = pycolmap.BundleAdjustmentConfig()
     config.set_constant_cam_intrinsics(1)
     row = np.empty(len(views), np.int64)  # of an observation among those of its view

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.database import open_database
+from tpsfm.colmap.database import open_database, write_camera, write_image
 from tpsfm.colmap.engine import pycolmap
-from tpsfm.colmap.mapping import _largest_first
+from tpsfm.colmap.mapping import largest_first
 from tpsfm.errors import TpsfmError
 
 
@@ -42,28 +42,56 @@ def reconstruct_sift(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     database = out / "database.db"
-    pycolmap.set_random_seed(seed)
     marks = [time.perf_counter()]
-    pycolmap.extract_features(
-        database, images, extraction_options=_extraction(max_keypoints, max_size, threads), device=pycolmap.Device.cpu
-    )
+    extract(database, images, [], max_keypoints, max_size, threads, seed)
     marks.append(time.perf_counter())
+    match(database, threads, seed)
+    marks.append(time.perf_counter())
+    _, sparse = build_map(database, images, [], out, threads, seed)
+    marks.append(time.perf_counter())
+    return sparse, dict(zip(("features", "matches", "map"), np.diff(marks).tolist(), strict=True))
+
+
+def extract(
+    database: Path, images: str | Path, names: Sequence[str], max_keypoints: int, max_size: int, threads: int, seed: int
+) -> None:
+    """SIFT of the photos of those names, or of all for none."""
+    pycolmap.set_random_seed(seed)
+    options = pycolmap.FeatureExtractionOptions()
+    options.num_threads = threads
+    options.max_image_size = max_size
+    options.sift.max_num_features = max_keypoints
+    pycolmap.extract_features(database, images, names, extraction_options=options, device=pycolmap.Device.cpu)
+
+
+def match(database: Path, threads: int, seed: int) -> None:
+    """Match all photos with each other and verify the matches."""
     pycolmap.match_exhaustive(
         database,
         matching_options=_matching(threads),
         verification_options={"ransac": {"random_seed": seed}},
         device=pycolmap.Device.cpu,
     )
-    marks.append(time.perf_counter())
-    options = {"num_threads": threads, "random_seed": seed, "mapper": {"num_threads": threads, "random_seed": seed}}
-    models = _largest_first(pycolmap.incremental_mapping(database, images, out, options=options))
-    marks.append(time.perf_counter())
+
+
+def build_map(database: Path, images: str | Path, names: Sequence[str], out: Path, threads: int, seed: int):
+    """Map the photos of those names, or all for none.
+
+    Returns:
+        COLMAP's largest reconstruction, and the folder it was written to.
+
+    Raises:
+        TpsfmError: no map came out.
+    """
+    options = {"num_threads": threads, "random_seed": seed, "image_names": list(names)}
+    options["mapper"] = {"num_threads": threads, "random_seed": seed}
+    models = largest_first(pycolmap.incremental_mapping(database, images, out, options=options))
     if not models:
-        raise TpsfmError("COLMAP's chain made no map of these photos")
+        raise TpsfmError(f"COLMAP's chain made no map of '{images}'")
     sparse = out / "sparse"
-    sparse.mkdir()
+    sparse.mkdir(exist_ok=True)
     models[0].write_binary(sparse)
-    return sparse, dict(zip(("features", "matches", "map"), np.diff(marks).tolist(), strict=True))
+    return models[0], sparse
 
 
 def matching_seconds(descriptors: Sequence[np.ndarray], threads: int = -1) -> tuple[float, list[np.ndarray]]:
@@ -85,16 +113,9 @@ def matching_seconds(descriptors: Sequence[np.ndarray], threads: int = -1) -> tu
         path = Path(folder) / "database.db"
         with open_database(path, create=True) as db:
             camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", 1000.0, 1000, 1000)
-            rig = pycolmap.Rig(rig_id=1)
-            rig.add_ref_sensor(camera.sensor_id)
-            db.write_camera(camera, use_camera_id=True)
-            db.write_rig(rig, use_rig_id=True)
+            write_camera(db, camera)
             for number, values in enumerate(descriptors, 1):
-                image = pycolmap.Image(name=str(number), camera_id=1, image_id=number)
-                frame = pycolmap.Frame(frame_id=number, rig_id=1)
-                frame.add_data_id(image.data_id)
-                db.write_image(image, use_image_id=True)
-                db.write_frame(frame, use_frame_id=True)
+                write_image(db, pycolmap.Image(name=str(number), camera_id=1, image_id=number))
                 db.write_keypoints(number, np.zeros((len(values), 2), np.float32))
                 kind = pycolmap.FeatureExtractorType.SIFT
                 db.write_descriptors(number, pycolmap.FeatureDescriptors(kind, values))
@@ -104,14 +125,6 @@ def matching_seconds(descriptors: Sequence[np.ndarray], threads: int = -1) -> tu
         with open_database(path) as db:
             numbers = combinations(range(1, len(descriptors) + 1), 2)
             return seconds, [db.read_matches(first, second) for first, second in numbers]
-
-
-def _extraction(max_keypoints: int, max_size: int, threads: int):
-    options = pycolmap.FeatureExtractionOptions()
-    options.num_threads = threads
-    options.max_image_size = max_size
-    options.sift.max_num_features = max_keypoints
-    return options
 
 
 def _matching(threads: int):

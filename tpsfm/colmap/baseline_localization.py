@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.baseline import _extraction, _matching
+from tpsfm.colmap.baseline import build_map, extract, match
 from tpsfm.colmap.database import open_database
-from tpsfm.colmap.engine import pycolmap
-from tpsfm.colmap.mapping import _largest_first
-from tpsfm.errors import TpsfmError
 
 
 def sift_map_and_matches(
@@ -46,31 +43,12 @@ def sift_map_and_matches(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     database = out / "database.db"
-    pycolmap.set_random_seed(seed)
-    pycolmap.extract_features(
-        database,
-        images,
-        [*mapped, *queries],
-        extraction_options=_extraction(max_keypoints, max_size, threads),
-        device=pycolmap.Device.cpu,
-    )
-    pycolmap.match_exhaustive(
-        database,
-        matching_options=_matching(threads),
-        verification_options={"ransac": {"random_seed": seed}},
-        device=pycolmap.Device.cpu,
-    )
-    options = {"num_threads": threads, "random_seed": seed, "image_names": list(mapped)}
-    options["mapper"] = {"num_threads": threads, "random_seed": seed}
-    models = _largest_first(pycolmap.incremental_mapping(database, images, out, options=options))
-    if not models:
-        raise TpsfmError(f"COLMAP's chain made no map of '{images}'")
-    sparse = out / "sparse"
-    sparse.mkdir(exist_ok=True)
-    models[0].write_binary(sparse)
+    extract(database, images, [*mapped, *queries], max_keypoints, max_size, threads, seed)
+    match(database, threads, seed)
+    model, sparse = build_map(database, images, mapped, out, threads, seed)
     with open_database(database) as db:
         ids = {image.name: image.image_id for image in db.read_all_images()}
-        return sparse, {name: _lifted(db, models[0], ids[name]) for name in queries}
+        return sparse, {name: _lifted(db, model, ids[name]) for name in queries}
 
 
 def _lifted(db, model, query: int) -> tuple[np.ndarray, np.ndarray]:

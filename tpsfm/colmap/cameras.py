@@ -6,9 +6,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import PurePosixPath
 from statistics import median
 
+from tpsfm.colmap.engine import pycolmap
 from tpsfm.errors import TpsfmError
 from tpsfm.images import ImageInfo
 from tpsfm.model import CAMERA_MODELS as _MODELS
+from tpsfm.model import Camera
 
 CAMERA_MODELS = tuple(name for name, *_ in _MODELS.values())
 CAMERA_MODES = ("auto", "single", "per-folder", "per-image")
@@ -76,3 +78,10 @@ def device(info: ImageInfo) -> Hashable | None:
     if not (info.make or info.model or info.focal_px):
         return None
     return (info.make, info.model, info.focal_px and round(info.focal_px), info.width, info.height)
+
+
+def to_colmap(camera: Camera, camera_id: int = 1) -> pycolmap.Camera:
+    """COLMAP's own object of a camera."""
+    return pycolmap.Camera(
+        camera_id=camera_id, model=camera.model, width=camera.width, height=camera.height, params=camera.params
+    )

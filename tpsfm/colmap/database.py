@@ -47,7 +47,7 @@ def build_database(
         raise TpsfmError(f"no camera model '{camera_model}'; there are: {', '.join(CAMERA_MODELS)}")
     path = Path(path)
     new = path.with_name(path.name + ".new")
-    _remove(new)
+    remove_database(new)
     try:
         with open_database(new, create=True) as db, pycolmap.DatabaseTransaction(db):
             ids = _write_images(db, infos, camera_of, camera_model)
@@ -60,9 +60,9 @@ def build_database(
                     db.write_matches(ids[name0], ids[name1], np.asarray(indices, np.uint32))
                     pairs += 1
     except BaseException:
-        _remove(new)
+        remove_database(new)
         raise
-    _remove(path)
+    remove_database(path)
     os.replace(new, path)
     return pairs
 
@@ -90,7 +90,9 @@ def open_database(path: str | Path, create: bool = False) -> Iterator[pycolmap.D
         db.close()
 
 
-def _write_images(db, infos: Mapping[str, ImageInfo], camera_of: Mapping[str, int], camera_model: str):
+def _write_images(
+    db, infos: Mapping[str, ImageInfo], camera_of: Mapping[str, int], camera_model: str
+) -> dict[str, int]:
     """Write cameras and images, each in a rig and a frame of its own, and return the image ids by name."""
     members: dict[int, list[ImageInfo]] = {}
     for name in sorted(infos):
@@ -102,24 +104,35 @@ def _write_images(db, infos: Mapping[str, ImageInfo], camera_of: Mapping[str, in
             number + 1, camera_model, focal, group[0].width, group[0].height
         )
         camera.has_prior_focal_length = known
-        rig = pycolmap.Rig(rig_id=camera.camera_id)
-        rig.add_ref_sensor(camera.sensor_id)
-        db.write_camera(camera, use_camera_id=True)
-        db.write_rig(rig, use_rig_id=True)
+        write_camera(db, camera)
         sensors[number] = camera.camera_id
 
     ids = {}
     for image_id, name in enumerate(sorted(infos), start=1):
-        camera_id = sensors[camera_of[name]]
-        image = pycolmap.Image(name=name, camera_id=camera_id, image_id=image_id)
-        frame = pycolmap.Frame(frame_id=image_id, rig_id=camera_id)
-        frame.add_data_id(image.data_id)
-        db.write_image(image, use_image_id=True)
-        db.write_frame(frame, use_frame_id=True)
+        image = pycolmap.Image(name=name, camera_id=sensors[camera_of[name]], image_id=image_id)
+        write_image(db, image)
         if infos[name].gps is not None:
             db.write_pose_prior(_gps_prior(image, infos[name].gps))
         ids[name] = image_id
     return ids
+
+
+def write_camera(db, camera) -> pycolmap.Rig:
+    """Write a camera and its rig, which has no other sensor and the same id."""
+    rig = pycolmap.Rig(rig_id=camera.camera_id)
+    rig.add_ref_sensor(camera.sensor_id)
+    db.write_camera(camera, use_camera_id=True)
+    db.write_rig(rig, use_rig_id=True)
+    return rig
+
+
+def write_image(db, image) -> pycolmap.Frame:
+    """Write an image and its frame, which holds no other and has the same id."""
+    frame = pycolmap.Frame(frame_id=image.image_id, rig_id=image.camera_id)
+    frame.add_data_id(image.data_id)
+    db.write_image(image, use_image_id=True)
+    db.write_frame(frame, use_frame_id=True)
+    return frame
 
 
 def _gps_prior(image, gps: tuple[float, float, float]):
@@ -131,7 +144,7 @@ def _gps_prior(image, gps: tuple[float, float, float]):
     )
 
 
-def _remove(path: Path) -> None:
+def remove_database(path: Path) -> None:
     """Delete a database with the journals that belong to it alone."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tpsfm.colmap.cameras import to_colmap
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.known_poses import add_camera, add_image
 from tpsfm.colmap.mapping import write_models
 from tpsfm.colmap.verification import count_inliers, two_view_geometries
 from tpsfm.errors import TpsfmError
@@ -78,24 +80,9 @@ def _adjust(reconstruction) -> None:
 
 
 def _register(reconstruction, db, photos, keypoints) -> None:
-    """Give each photo its place in the database and, under the same ids, in the model."""
-    image_id = max([image.image_id for image in db.read_all_images()], default=0)
-    frame_id = max([frame.frame_id for frame in db.read_all_frames()], default=0)
-    for name, (camera, pose) in sorted(photos.items()):
-        image_id, frame_id = image_id + 1, frame_id + 1
-        camera_id = _camera_id(reconstruction, db, camera)
-        pixels = np.asarray(keypoints(name), np.float32) + np.float32(0.5)
-        image = pycolmap.Image(name=name, keypoints=pixels.astype(np.float64), camera_id=camera_id, image_id=image_id)
-        frame = pycolmap.Frame(frame_id=frame_id, rig_id=camera_id)
-        frame.add_data_id(image.data_id)
-        db.write_image(image, use_image_id=True)
-        db.write_frame(frame, use_frame_id=True)
-        image.frame_id = frame_id
-        db.write_keypoints(image_id, pixels)
-        frame.rig_from_world = pycolmap.Rigid3d(np.column_stack([pose.rotation, pose.translation]))
-        reconstruction.add_frame(frame)
-        reconstruction.add_image(image)
-        reconstruction.register_frame(frame_id)
+    first = max((image.image_id for image in db.read_all_images()), default=0) + 1
+    for image_id, (name, (camera, pose)) in enumerate(sorted(photos.items()), first):
+        add_image(reconstruction, db, image_id, name, _camera_id(reconstruction, db, camera), pose, keypoints(name))
 
 
 def _camera_id(reconstruction, db, camera: Camera) -> int:
@@ -106,15 +93,7 @@ def _camera_id(reconstruction, db, camera: Camera) -> int:
             return camera_id
     known = [*reconstruction.cameras, *(other.camera_id for other in db.read_all_cameras())]
     camera_id = max(known, default=0) + 1
-    new = pycolmap.Camera(
-        model=camera.model, width=camera.width, height=camera.height, params=camera.params, camera_id=camera_id
-    )
-    rig = pycolmap.Rig(rig_id=camera_id)
-    rig.add_ref_sensor(new.sensor_id)
-    db.write_camera(new, use_camera_id=True)
-    db.write_rig(rig, use_rig_id=True)
-    reconstruction.add_camera(new)
-    reconstruction.add_rig(rig)
+    add_camera(reconstruction, db, to_colmap(camera, camera_id))
     return camera_id
 
 

@@ -87,7 +87,7 @@ def reconstruct_incremental(
             initial_image_pair_callback=steps.start,
             next_image_callback=steps.next,
         )
-        return _largest_first(models)
+        return largest_first(models)
 
     with tempfile.TemporaryDirectory() as folder:  # COLMAP wants to write each model; ours go to `output`
         models = run(folder, {}, {}) if connected else []
@@ -125,7 +125,7 @@ def reconstruct_global(
                     "mapper": {"random_seed": seed, "num_threads": 1},
                 },
             )
-    return write_models(_largest_first(models), Path(output), images, threads)
+    return write_models(largest_first(models), Path(output), images, threads)
 
 
 class _Steps:
@@ -153,7 +153,8 @@ def _connected(database: str | Path) -> int:
     return len({image_id for pair in pairs for image_id in pair})
 
 
-def _largest_first(models: dict) -> list:
+def largest_first(models: dict) -> list:
+    """COLMAP's reconstructions by the number of images, then of points."""
     return sorted(models.values(), key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tpsfm.colmap.cameras import to_colmap
 from tpsfm.colmap.engine import pycolmap
 from tpsfm.model import Camera, Pose
 
@@ -52,7 +53,7 @@ def absolute_pose(
     Returns:
         None where no pose has even the few inliers that determine it.
     """
-    lens = pycolmap.Camera(model=camera.model, width=camera.width, height=camera.height, params=camera.params)
+    lens = to_colmap(camera)
     pixels = np.asarray(keypoints, np.float64) + 0.5
     points = np.asarray(points, np.float64)
     estimation = pycolmap.AbsolutePoseEstimationOptions()

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.database import _remove, open_database
+from tpsfm.colmap.cameras import to_colmap
+from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.known_poses import add_camera, add_image
 from tpsfm.colmap.mapping import write_models
 from tpsfm.errors import TpsfmError
 from tpsfm.model import Model
@@ -54,7 +56,7 @@ def triangulate(
     """
     pycolmap.set_random_seed(seed)
     model = pycolmap.Reconstruction()
-    _remove(database)
+    remove_database(database)
     with open_database(database, create=True) as db, pycolmap.DatabaseTransaction(db):
         _write_images(model, db, known, keypoints)
         agreed = _write_pairs(model, db, matches, max_error)
@@ -93,34 +95,13 @@ def to_binary(folder: Path, output: Path) -> None:
 
 
 def _write_images(model, db, known: Model, keypoints: Callable[[str], np.ndarray]) -> None:
-    """Cameras (each a rig), images and their poses (each a frame), under the same ids in both."""
     ids = {camera_id: number for number, camera_id in enumerate(sorted(known.cameras), start=1)}
     for camera_id, number in ids.items():
-        own = known.cameras[camera_id]
-        camera = pycolmap.Camera(
-            camera_id=number, model=own.model, width=own.width, height=own.height, params=own.params
-        )
+        camera = to_colmap(known.cameras[camera_id], number)
         camera.has_prior_focal_length = True
-        rig = pycolmap.Rig(rig_id=number)
-        rig.add_ref_sensor(camera.sensor_id)
-        db.write_camera(camera, use_camera_id=True)
-        db.write_rig(rig, use_rig_id=True)
-        model.add_camera(camera)
-        model.add_rig(rig)
+        add_camera(model, db, camera)
     for image_id, (name, pose) in enumerate(sorted(known.images.items()), start=1):
-        pixels = np.asarray(keypoints(name), np.float32) + np.float32(0.5)
-        camera_id = ids[pose.camera_id]
-        image = pycolmap.Image(name=name, keypoints=pixels.astype(np.float64), camera_id=camera_id, image_id=image_id)
-        frame = pycolmap.Frame(frame_id=image_id, rig_id=camera_id)
-        frame.add_data_id(image.data_id)
-        db.write_image(image, use_image_id=True)
-        db.write_frame(frame, use_frame_id=True)
-        db.write_keypoints(image_id, pixels)
-        image.frame_id = image_id
-        frame.rig_from_world = pycolmap.Rigid3d(np.column_stack([pose.rotation, pose.translation]))
-        model.add_frame(frame)
-        model.add_image(image)
-        model.register_frame(image_id)
+        add_image(model, db, image_id, name, ids[pose.camera_id], pose, keypoints(name))
 
 
 def _write_pairs(model, db, matches, max_error: float) -> int:

@@ -1,0 +1,34 @@
+"""Images whose poses are known, under the same ids in a database and in a model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tpsfm.colmap.database import write_camera, write_image
+from tpsfm.colmap.engine import pycolmap
+from tpsfm.model import Pose
+
+
+def add_camera(model, db, camera) -> None:
+    """Add a camera, in a rig of its own."""
+    rig = write_camera(db, camera)
+    model.add_camera(camera)
+    model.add_rig(rig)
+
+
+def add_image(model, db, image_id: int, name: str, camera_id: int, pose: Pose, keypoints: np.ndarray) -> None:
+    """Add an image of a camera that is there, registered in a frame of its own.
+
+    Args:
+        pose: world to camera; its own `camera_id` is not used.
+        keypoints: float32 [N, 2], in tpsfm's pixels.
+    """
+    pixels = np.asarray(keypoints, np.float32) + np.float32(0.5)
+    image = pycolmap.Image(name=name, keypoints=pixels.astype(np.float64), camera_id=camera_id, image_id=image_id)
+    frame = write_image(db, image)
+    db.write_keypoints(image_id, pixels)
+    image.frame_id = frame.frame_id
+    frame.rig_from_world = pycolmap.Rigid3d(np.column_stack([pose.rotation, pose.translation]))
+    model.add_frame(frame)
+    model.add_image(image)
+    model.register_frame(frame.frame_id)
