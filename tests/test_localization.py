@@ -95,6 +95,18 @@ def test_a_size_the_map_has_not_seen_is_estimated_too(scene, loaded):
     assert abs(result.camera.params[0] / (28 / 36 * 432) - 1) < 0.05
 
 
+def test_exif_that_lies_is_not_believed(scene, loaded, tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "another", "camera"
+    exif.get_ifd(0x8769)[0xA405] = 110  # mm, where it was 28
+    Image.fromarray(read_image(scene / "queries" / HELD[0])).save(tmp_path / HELD[0], quality=95, exif=exif)
+    result = loaded.localize(tmp_path / HELD[0])
+    assert result.status == "localized"
+    assert abs(result.camera.params[0] / (28 / 36 * 480) - 1) < 0.05
+
+
 def test_a_given_camera_is_taken_as_it_is(scene, loaded):
     camera = Camera("PINHOLE", 480, 360, [373.3, 373.3, 240, 180])
     result = loaded.localize(read_image(scene / "queries" / HELD[0]), camera)

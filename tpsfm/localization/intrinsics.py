@@ -34,8 +34,8 @@ class Intrinsics:
         return self.source in ("exif", "estimated")
 
 
-def intrinsics_of(info: ImageInfo, given: Camera | None, known: Mapping[Hashable, Camera]) -> Intrinsics:
-    """Choose what a query's camera starts from.
+def intrinsics_of(info: ImageInfo, given: Camera | None, known: Mapping[Hashable, Camera]) -> list[Intrinsics]:
+    """What a query's camera may be, in the order in which it is to be tried: EXIF is not always true.
 
     Args:
         info: the query's header; for bare pixels one without EXIF.
@@ -51,14 +51,15 @@ def intrinsics_of(info: ImageInfo, given: Camera | None, known: Mapping[Hashable
             raise TpsfmError(
                 f"its camera is given for {given.width}x{given.height} pixels, but the photo has {size[0]}x{size[1]}"
             )
-        return Intrinsics("given", [given])
+        return [Intrinsics("given", [given])]
+    ways = []
     device = colmap.device(info)
     if device in known:
-        return Intrinsics("map", [known[device]])
-    if info.focal_px:
-        return Intrinsics("exif", [simple_camera(info.focal_px, *size)])
+        ways.append(Intrinsics("map", [known[device]]))
+    elif info.focal_px:
+        ways.append(Intrinsics("exif", [simple_camera(info.focal_px, *size)]))
     candidates = [simple_camera(factor * max(size), *size) for factor in FOCALS]
-    return Intrinsics("estimated", [known[size], *candidates] if size in known else candidates)
+    return [*ways, Intrinsics("estimated", [known[size], *candidates] if size in known else candidates)]
 
 
 def simple_camera(focal: float, width: int, height: int) -> Camera:

@@ -122,17 +122,16 @@ class Map:
         try:
             with _timed(result, "read"):
                 pixels, info = _read(image)
-                intrinsics = intrinsics_of(info, camera, self._cameras)
+                ways = intrinsics_of(info, camera, self._cameras)
         except TpsfmError as error:
             result.reason = str(error)
             return result, None
-        result.camera_source = intrinsics.source
         with _timed(result, "extract"):
             features = upright_features(self.extractor, pixels, None, info.orientation)
-        self._find(result, features, intrinsics, retrieved)
+        self._find(result, features, ways, retrieved)
         return result, features
 
-    def _find(self, result: Localization, features: Features, intrinsics: Intrinsics, retrieved) -> None:
+    def _find(self, result: Localization, features: Features, ways: list[Intrinsics], retrieved) -> None:
         if not len(features):
             result.reason = "no keypoints: the photo is dark, blurred or blank"
             return
@@ -151,12 +150,17 @@ class Map:
                 )
                 matches = matches + found
             with _timed(result, "pose"):
-                self._pose(result, features, matches, intrinsics)
+                self._pose(result, features, matches, ways[0])
             if result.inliers >= ENOUGH and result.pose is not None:
                 break
+        for intrinsics in ways[1:]:
+            if result.pose is None:
+                with _timed(result, "pose"):
+                    self._pose(result, features, matches, intrinsics)
 
     def _pose(self, result, features: Features, matches: Matches, intrinsics: Intrinsics) -> None:
         """Take the pose of the covisible group that has the most inliers, if it can be trusted."""
+        result.camera_source = intrinsics.source
         scale = max(1.0, max(features.image_size) / self.options.max_size)
         best, most = None, 0
         for group in covisible_groups(self._landmarks, list(dict.fromkeys(matches.images.tolist()))):
