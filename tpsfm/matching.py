@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 
 from tpsfm.errors import TpsfmError
 from tpsfm.pairs import Pair
+from tpsfm.parallel import in_order
 
 if TYPE_CHECKING:
     from tpsfm.store import FeatureStore, MatchStore
@@ -196,14 +196,7 @@ def in_parallel(function: Callable, jobs: Iterable[tuple]) -> Iterator[tuple]:
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            ahead = deque()
-            for name, arguments in jobs:
-                ahead.append((name, pool.submit(function, *arguments)))
-                if len(ahead) > threads:
-                    name, future = ahead.popleft()
-                    yield name, future.result()
-            for name, future in ahead:
-                yield name, future.result()
+            yield from in_order(pool, function, jobs, threads)
     finally:
         torch.set_num_threads(threads)
 

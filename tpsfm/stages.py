@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from tpsfm import pairs as pairing
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
 from tpsfm.images import ImageInfo, decoded_keypoints, file_digest, list_images, probe, read_image, read_mask, upright
+from tpsfm.parallel import in_order
 from tpsfm.progress import Quiet
 from tpsfm.store import FeatureStore, MatchStore
 from tpsfm.workspace import Workspace, digest
@@ -49,10 +49,14 @@ def extract(
     keys: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     extracted = keypoints = 0
-    with FeatureStore(workspace.features, "a") as store, (progress or Quiet()).bar("features", len(names)) as update:
+    with (
+        FeatureStore(workspace.features, "a") as store,
+        (progress or Quiet()).bar("features", len(names)) as update,
+        ThreadPoolExecutor(1) as pool,
+    ):
         store.describe(extractor.fingerprint)
-        ahead = _ahead(lambda name: _load(name, images, masks, extractor, store), names)
-        for done, (name, loaded) in enumerate(ahead, 1):
+        jobs = ((name, (name, images, masks, extractor, store)) for name in names)
+        for done, (name, loaded) in enumerate(in_order(pool, _load, jobs, READ_AHEAD), 1):
             if isinstance(loaded, TpsfmError):
                 unreadable[name] = str(loaded)
                 log.warning("%s: left out: %s", name, loaded)
@@ -94,19 +98,6 @@ def upright_features(extractor: Extractor, image: np.ndarray, mask: np.ndarray |
     size = (image.shape[1], image.shape[0])
     found = extractor.extract(upright(image, orientation), None if mask is None else upright(mask, orientation))
     return Features(decoded_keypoints(found.keypoints, orientation, size), found.scores, found.descriptors, size)
-
-
-def _ahead(function, names: Iterable[str]) -> Iterator[tuple]:
-    """(name, function(name)) in order, computed a little ahead in a thread."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque = deque()
-        for name in names:
-            waiting.append((name, pool.submit(function, name)))
-            if len(waiting) > READ_AHEAD:
-                name, future = waiting.popleft()
-                yield name, future.result()
-        for name, future in waiting:
-            yield name, future.result()
 
 
 def make_pairs(
@@ -202,10 +193,9 @@ def match(
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
 
     Raises:
-        TpsfmError: an option is out of its range, or an earlier stage is missing.
+        TpsfmError: an option is out of its range, the device isn't there, or an earlier stage is missing.
     """
-    import torch
-
+    from tpsfm.device import choose_device
     from tpsfm.matching import MatchOptions, match_pairs
 
     options = MatchOptions(min_similarity, ratio)
@@ -213,8 +203,7 @@ def match(
     pairs = _pairs(workspace, photos)
     keys = {(a, b): digest([photos[a], photos[b], min_similarity, ratio]) for a, b in pairs}
     key = digest(sorted(keys.values()))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(choose_device(device))
     start = time.perf_counter()
     with (
         FeatureStore(workspace.features) as features,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -13,6 +12,7 @@ import numpy as np
 
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.engine import pycolmap
+from tpsfm.parallel import in_order
 
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
 _MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
@@ -94,24 +94,15 @@ def two_view_geometries(db, images: dict, pairs: list[tuple[int, int]], seed: in
     def points(image_id: int) -> np.ndarray:
         return db.read_keypoints(image_id)[:, :2].astype(np.float64)
 
+    def arguments(first: int, second: int) -> tuple:
+        camera0, camera1 = cameras[images[first].camera_id], others[images[second].camera_id]
+        return camera0, points(first), camera1, points(second), db.read_matches(first, second), options
+
+    jobs = ((pair, arguments(*pair)) for pair in pairs)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
-        for first, second in pairs:
-            estimate = pool.submit(
-                pycolmap.estimate_two_view_geometry,  # releases the GIL
-                cameras[images[first].camera_id],
-                points(first),
-                others[images[second].camera_id],
-                points(second),
-                db.read_matches(first, second),
-                options,
-            )
-            waiting.append((first, second, estimate))
-            if len(waiting) > 4 * threads:
-                first, second, estimate = waiting.popleft()
-                yield first, second, estimate.result()
-        for first, second, estimate in waiting:
-            yield first, second, estimate.result()
+        estimate = pycolmap.estimate_two_view_geometry  # releases the GIL
+        for (first, second), geometry in in_order(pool, estimate, jobs, 4 * threads):
+            yield first, second, geometry
 
 
 def _renamed(camera):

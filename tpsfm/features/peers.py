@@ -17,6 +17,7 @@ import kornia
 import numpy as np
 import torch
 
+from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, shrunk
@@ -51,11 +52,7 @@ class Peer(Extractor):
     def __init__(self, max_keypoints: int = 8192, max_size: int = 1600, device: str = "auto"):
         check_limits(max_keypoints, max_size)
         self.max_keypoints, self.max_size = max_keypoints, max_size
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device.startswith("cuda") and not torch.cuda.is_available():
-            raise TpsfmError(f"device '{device}': no GPU that PyTorch can use here; take --device cpu")
-        self.device = torch.device(device)
+        self.device = choose_device(device)
         weights = self._weights()
         self.digest = file_digest(weights)
         try:

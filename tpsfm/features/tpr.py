@@ -13,6 +13,7 @@ from tpr.keypoints import detect
 from tpr.networks import sample_descriptors
 from tpr.weights import WeightsError, load_weights, shipped_weights, weights_digest
 
+from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
@@ -50,18 +51,9 @@ class TPR(Extractor):
         scales: tuple[float, ...] = (1.0, 0.7, 0.5),
     ):
         check_limits(max_keypoints, max_size)
-        self.max_keypoints, self.max_size, self.nms_radius, self.min_score = (
-            max_keypoints,
-            max_size,
-            nms_radius,
-            min_score,
-        )
-        self.scales = tuple(scales)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device.startswith("cuda") and not torch.cuda.is_available():
-            raise TpsfmError(f"device '{device}': no GPU that PyTorch can use here; take --device cpu")
-        self.device = torch.device(device)
+        self.max_keypoints, self.max_size = max_keypoints, max_size
+        self.nms_radius, self.min_score, self.scales = nms_radius, min_score, tuple(scales)
+        self.device = choose_device(device)
         path = shipped_weights() if weights is None else Path(weights)
         try:
             network, self.vocabulary = load_weights(path)
