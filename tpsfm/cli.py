@@ -11,9 +11,8 @@ import click
 
 from tpsfm import TpsfmError, __version__
 from tpsfm.cli_localize import localize
+from tpsfm.cli_options import COMMON, DEVICE, FEATURES, FOLDER, MAP, MATCH, PAIRS, SEED, options
 from tpsfm.cli_train import train
-
-FOLDER = click.Path(path_type=Path)
 
 
 class Commands(click.Group):
@@ -45,65 +44,6 @@ def example(text: str):
         return function
 
     return add
-
-
-def options(*groups: list):
-    """Give a command several options."""
-
-    def add(function):
-        for option in reversed([option for group in groups for option in group]):
-            function = option(function)
-        return function
-
-    return add
-
-
-FEATURES = [
-    click.option(
-        "--features", default="tpr", show_default=True, help="Local features: tpr, sift, or a plug-in's name."
-    ),
-    click.option("--weights", type=FOLDER, help="Weights file of the features; the shipped ones if left out."),
-    click.option("--max-keypoints", type=click.IntRange(1), default=8192, show_default=True, help="Keypoints a photo."),
-    click.option("--max-size", type=click.IntRange(32), default=1600, show_default=True, help="Longer side, pixels."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-    click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png; black: no keypoints."),
-]
-PAIRS = [
-    click.option(
-        "--pairs",
-        type=click.Choice(["auto", "exhaustive", "sequential", "retrieval", "gps", "file"]),
-        default="auto",
-        show_default=True,
-        help="Which photos are matched; auto: all pairs up to 60 photos, else retrieval.",
-    ),
-    click.option("--neighbours", type=click.IntRange(1), default=20, show_default=True, help="For retrieval and gps."),
-    click.option("--overlap", type=click.IntRange(1), default=10, show_default=True, help="For sequential."),
-    click.option("--quadratic/--no-quadratic", default=True, help="For sequential: also 2, 4, 8 ... photos on."),
-    click.option("--pairs-file", type=FOLDER, help="For file: two names a line."),
-]
-MATCH = [
-    click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Least cosine similarity of a match."),
-    click.option(
-        "--ratio",
-        type=click.FloatRange(0, 1, min_open=True),
-        help="Lowe's ratio; the features' own if left out, 1: off.",
-    ),
-]
-MAP = [
-    click.option("--camera-model", default="SIMPLE_RADIAL", show_default=True, help="COLMAP's name of it."),
-    click.option(
-        "--camera-mode",
-        type=click.Choice(["auto", "single", "per-folder", "per-image"]),
-        default="auto",
-        show_default=True,
-        help="Which photos share a camera; auto: same device and size by EXIF.",
-    ),
-    click.option("--mapper", type=click.Choice(["incremental", "global"]), default="incremental", show_default=True),
-]
-COMMON = [
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same map."),
-    click.option("--threads", type=int, default=-1, show_default=True, help="-1: all cores."),
-]
 
 
 def terminal():
@@ -144,9 +84,13 @@ def reconstruct(images: Path, out: Path, **given) -> None:
 
     progress = terminal()
     workspace = tpsfm.reconstruct(images, out, progress=progress, **given)
-    for line in describe(workspace):
+    for line in [*describe(workspace), see(workspace)]:
         progress.say(line)
-    progress.say(f"see it              tpsfm view {out}   or open {workspace.report}")
+
+
+def see(workspace) -> str:
+    """The line that tells how to look at a map."""
+    return f"see it              tpsfm view {workspace.root}   or open {workspace.report}"
 
 
 def one_stage(stage: str, out: Path, images: Path | None = None, **given) -> None:
@@ -187,7 +131,7 @@ def pairs(out: Path, **given) -> None:
 
 @main.command()
 @click.argument("out", type=FOLDER)
-@options(MATCH, [click.option("--device", default="auto", show_default=True)], COMMON)
+@options(MATCH, [DEVICE], COMMON)
 @example("tpsfm match map/ --ratio 0.9")
 def match(out: Path, **given) -> None:
     """Match the pairs of OUT into OUT/matches.h5."""
@@ -271,7 +215,7 @@ def view(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host
 @main.command()
 @click.argument("out", type=FOLDER)
 @click.option("--views", type=click.IntRange(2), default=24, show_default=True, help="Photos to render.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@SEED
 @example("tpsfm demo demo/")
 def demo(out: Path, views: int, seed: int) -> None:
     """Render a scene with known cameras into OUT, map it as `reconstruct` does, and print the true error."""
@@ -283,9 +227,8 @@ def demo(out: Path, views: int, seed: int) -> None:
     with progress.bar("rendering", views) as update:
         images = render_scene(out, views, seed=seed, progress=lambda done: update(done, views))
     workspace = tpsfm.reconstruct(images, out / "map", progress=progress, seed=seed)
-    for line in [*describe(workspace), *report_errors(workspace.sparse, out / "gt.json")]:
+    for line in [*describe(workspace), *report_errors(workspace.sparse, out / "gt.json"), see(workspace)]:
         progress.say(line)
-    progress.say(f"see it              tpsfm view {out / 'map'}   or open {workspace.report}")
 
 
 @main.command()

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from tpsfm.cli_options import DEVICE, FOLDER
 from tpsfm.errors import TpsfmError
-
-FOLDER = click.Path(path_type=Path)
 
 
 @click.command()
@@ -19,7 +18,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--camera", help='Camera of all queries, "MODEL,p1,p2,..."; found out if left out.')
 @click.option("--top-k", type=click.IntRange(1), default=20, show_default=True, help="Images of the map to match with.")
 @click.option("--add", is_flag=True, help="Extend the map with the localized photos, in OUT/map.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@DEVICE
 def localize(queries: Path, map_: Path | None, out: Path, add: bool, **given) -> None:
     """Find the poses of new photos in a map.
 

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import click
 
+from tpsfm.cli_options import DEVICE, FOLDER
 from tpsfm.errors import TpsfmError
 
 
 @click.command()
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=FOLDER)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--config", default="s", show_default=True, help="s, vgg, dcn, swin, or a YAML file.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="weights.safetensors", show_default=True, help="Weights to write."
-)
+@click.option("--out", type=FOLDER, default="weights.safetensors", show_default=True, help="Weights to write.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the weights.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@DEVICE
 @click.option("--licence", help="What the model card shall say of the photos' licences.")
 def train(
     images: Path, overrides: tuple[str, ...], config: str, out: Path, resume: bool, device: str, licence: str | None
@@ -39,14 +38,12 @@ def train(
     from tpr.config import ConfigError
     from tpr.engine import TrainingStopped
 
+    from tpsfm.device import choose_device
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("tpr").addHandler(handler)
-    if device != "auto":
-        import torch
-
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise TpsfmError(f"device '{device}': no GPU that PyTorch can use here; take --device cpu")
+    choose_device(device)
     try:
         figures = tpr.train(images, config, out, resume, list(overrides), device, licence)
     except (ConfigError, TrainingStopped) as error:
