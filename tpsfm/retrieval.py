@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import faiss
 import numpy as np
 import torch
-from tpr.vlad import Vocabulary
+from tpr.vlad import Vocabulary, cluster
 
 from tpsfm.errors import TpsfmError
 
@@ -16,26 +16,19 @@ CHUNK = 4096
 
 
 def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> Vocabulary:
-    """Cluster centres by k-means; the same samples and seed give the same.
+    """A vocabulary without a whitening, of the centres that `tpr.vlad.cluster` finds.
 
     Args:
         samples: float32 [M, D], local descriptors of many images; at most 1,000 a cluster are used.
         size: number K of clusters.
-        seed: of the choice of samples and first centres.
-
-    Returns:
-        A vocabulary without a whitening.
+        seed: as there.
 
     Raises:
         TpsfmError: there are fewer samples than clusters.
     """
     if not 1 <= size <= len(samples):
         raise TpsfmError(f"a vocabulary of {size} needs as many descriptors, there are {len(samples)}")
-    kmeans = faiss.Kmeans(
-        samples.shape[1], size, niter=25, seed=seed, min_points_per_centroid=1, max_points_per_centroid=1000
-    )
-    kmeans.train(np.ascontiguousarray(samples, np.float32))
-    return Vocabulary(kmeans.centroids)
+    return Vocabulary(cluster(samples, size, seed, most_each=1000))
 
 
 class Index:
@@ -54,6 +47,11 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the vectors take, the room left in the last chunk included."""
+        return sum(chunk.nbytes for chunk in self._chunks)
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
         """Add images.

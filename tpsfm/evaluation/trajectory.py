@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.evaluation.poses import align
+from tpsfm.evaluation.poses import align, rotation_angle
 
 ALIGNMENTS = ("none", "se3", "sim3")
 
@@ -93,10 +93,8 @@ def relative_errors(truth: np.ndarray, estimated: np.ndarray, step: int = 1) -> 
         Source: Sturm et al., IROS 2012.
     """
     difference = np.linalg.inv(_motion(truth, step)) @ _motion(estimated, step)
-    twist = difference - difference.transpose(0, 2, 1)
-    sine = np.linalg.norm(np.stack([twist[:, 2, 1], twist[:, 0, 2], twist[:, 1, 0]], 1), axis=1) / 2
-    cosine = (np.trace(difference[:, :3, :3], axis1=1, axis2=2) - 1) / 2
-    return np.linalg.norm(difference[:, :3, 3], axis=1), np.degrees(np.arctan2(sine, cosine))
+    angles = [rotation_angle(motion[:3, :3]) for motion in difference]
+    return np.linalg.norm(difference[:, :3, 3], axis=1), np.degrees(angles)
 
 
 def rmse(errors: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Histograms and curves as SVG."""
+"""Histograms, curves and paths as SVG."""
 
 from __future__ import annotations
 

@@ -172,8 +172,8 @@ def _table(title, values) -> str:
 
 
 def _picture_cell(facts, name) -> str:
-    jpeg = facts.thumbnails.get(name)
-    return f'<td class="pic"><img alt="" loading="lazy" src="{inline(jpeg)}"></td>' if jpeg else "<td></td>"
+    photo = facts.thumbnails.get(name)
+    return f'<td class="pic"><img alt="" loading="lazy" src="{inline(photo)}"></td>' if photo else "<td></td>"
 
 
 def _picture(model) -> bytes | None:

@@ -68,13 +68,35 @@ class Vocabulary:
         vector = vlad(descriptors, self.centres)
         if self.whitening is None:
             return vector
-        return unit(self.whitening @ (vector - self.mean) * bool(len(descriptors))).astype(np.float32)
+        if not len(descriptors):
+            return np.zeros(len(self.whitening), np.float32)
+        return unit(self.whitening @ (vector - self.mean)).astype(np.float32)
 
     @cached_property
     def digest(self) -> str:
         """Of all that its descriptors depend on."""
         arrays = [array for array in (self.centres, self.mean, self.whitening) if array is not None]
         return hashlib.blake2b(b"".join(array.tobytes() for array in arrays), digest_size=16).hexdigest()
+
+
+def cluster(samples: np.ndarray, size: int, seed: int, most_each: int = 256) -> np.ndarray:
+    """Cluster centres by k-means; the same samples and seed give the same.
+
+    Args:
+        samples: float32 [M, D], local descriptors of many images, M >= size.
+        size: number K of clusters.
+        seed: of the choice of samples and first centres.
+        most_each: at most so many samples a cluster are used.
+
+    Returns:
+        float32 [K, D].
+    """
+    import faiss
+
+    limits = {"min_points_per_centroid": 1, "max_points_per_centroid": most_each}
+    kmeans = faiss.Kmeans(samples.shape[1], size, niter=25, seed=seed, **limits)
+    kmeans.train(np.ascontiguousarray(samples, np.float32))
+    return kmeans.centroids
 
 
 def whitened(centres: np.ndarray, vectors: np.ndarray, size: int) -> Vocabulary:

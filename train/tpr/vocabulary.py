@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tpr.keypoints import detect
 from tpr.networks import Network, sample_descriptors
 from tpr.photos import Photos, find_photos
-from tpr.vlad import Vocabulary, vlad, whitened
+from tpr.vlad import Vocabulary, cluster, vlad, whitened
 from tpr.weights import load_weights, save_weights
 
 WHITENED = 256  # numbers of a global descriptor
@@ -38,16 +38,13 @@ def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int
         None where there are fewer descriptors than centres; without a whitening where there are fewer than
         `LEAST_PHOTOS` photos.
     """
-    import faiss
-
     samples = keypoint_descriptors(network, photos).numpy().astype(np.float32)
     if len(samples) < size:
         return None
-    kmeans = faiss.Kmeans(samples.shape[1], size, niter=25, seed=seed, min_points_per_centroid=1)
-    kmeans.train(np.ascontiguousarray(samples))
+    centres = cluster(samples, size, seed)
     if len(photos) < LEAST_PHOTOS:
-        return Vocabulary(kmeans.centroids)
-    return whitened(kmeans.centroids, global_vectors(network, photos, kmeans.centroids), WHITENED)
+        return Vocabulary(centres)
+    return whitened(centres, global_vectors(network, photos, centres), WHITENED)
 
 
 def renew_vocabulary(weights: Path, folder: Path, size: int = 64, seed: int = 0) -> None:
