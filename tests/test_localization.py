@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
@@ -19,12 +20,14 @@ from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.localization import localization_errors
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.images import read_image
+from tpsfm.localization.extend import Extension
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.landmarks import Landmarks, Matches, best_point_each, covisible_groups
 from tpsfm.localization.pose import COMMON_TURN, DEPENDENT, objection, occupied_cells, uncertainty, with_map_errors
 from tpsfm.localization.queries import list_queries
 from tpsfm.localization.results import read_queries
 from tpsfm.model import Camera, Pose, quaternion, read_model, read_observations
+from tpsfm.progress import Quiet
 from tpsfm.store import FeatureStore
 
 HELD = ("view_002.jpg", "view_007.jpg")
@@ -127,6 +130,15 @@ def test_other_pictures_get_no_pose(loaded, tmp_path):
     assert "broken.jpg" in broken.reason
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((9, 9), float), np.zeros((9, 9, 3), np.uint16), np.zeros((9, 9, 4), np.uint8), np.zeros(9, np.uint8)],
+)
+def test_what_is_no_image_is_refused(pixels, loaded):
+    with pytest.raises(TpsfmError, match=r"uint8 \[H, W, 3\]"):
+        loaded.localize(pixels)
+
+
 def test_many_threads_read_one_map(scene, loaded):
     alone = loaded.localize(scene / "queries" / HELD[0])
     with ThreadPoolExecutor(4) as pool:
@@ -178,6 +190,19 @@ def test_results_are_viewed_with_the_map(session, scene, tmp_path):
     assert queries.cameras[queries.images[f"phone/{HELD[0]}"].camera_id].width == 480
     with pytest.raises(TpsfmError, match="run 'tpsfm localize'"):
         read_queries(tmp_path)
+    content = json.loads((session[0] / "results" / "localization.json").read_text())
+    entry = next(entry for entry in content["results"] if entry["pose"])
+    for part, change in (
+        ("camera", {"model": "NONE"}),
+        ("camera", {"params": [1]}),
+        ("camera", {"width": "six"}),
+        ("pose", {"translation": [float("nan")] * 3}),
+    ):
+        damaged = {**content, "results": [{**entry, part: {**entry[part], **change}}]}
+        (tmp_path / "localization.json").write_text(json.dumps(damaged))
+        with pytest.raises(TpsfmError, match="is damaged"):
+            read_queries(tmp_path)
+    (tmp_path / "localization.json").unlink()
     assert command("view", scene / "map", "--queries", tmp_path, "--snapshot", tmp_path / "a.png")[0] == 1
 
 
@@ -218,6 +243,35 @@ def test_extending_leaves_the_map_alone(scene, tmp_path):
         tpsfm.localize(scene / "queries", tmp_path / "map", tmp_path, add=True)
 
 
+def test_an_extension_replaces_only_an_earlier_one(scene, tmp_path):
+    shutil.copytree(scene / "map", tmp_path / "map")
+    with pytest.raises(TpsfmError, match="another map"):
+        tpsfm.localize(scene / "queries", scene / "map", tmp_path, add=True)
+    assert (tmp_path / "map" / "features.h5").read_bytes() == (scene / "map" / "features.h5").read_bytes()
+
+    loaded = tpsfm.Map(scene / "map")
+    first = Extension(loaded, tmp_path / "new")
+    with pytest.raises(TpsfmError, match="in use"):
+        Extension(loaded, tmp_path / "new")
+    assert first.finish(Quiet()) is None
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_interruption_keeps_what_is_done(scene, loaded, tmp_path):
+    class Impatient(Quiet):
+        @contextmanager
+        def bar(self, label, total=None):
+            def stop(done, total):
+                raise KeyboardInterrupt
+
+            yield stop
+
+    with pytest.raises(KeyboardInterrupt):
+        tpsfm.localize(scene / "queries", loaded, tmp_path, progress=Impatient())
+    assert (tmp_path / "poses.txt").read_text().startswith(HELD[0])
+    assert [entry["name"] for entry in json.loads((tmp_path / "localization.json").read_text())["results"]] == [HELD[0]]
+
+
 def test_a_map_may_be_moved_but_not_mixed_up(scene, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(scene / "map", moved)
@@ -247,6 +301,10 @@ def test_no_map_and_an_empty_one(scene, tmp_path):
         (empty / "sparse" / file).write_bytes(bytes(8))
     with pytest.raises(TpsfmError, match="its map is empty"):
         tpsfm.Map(empty)
+    shutil.copytree(scene / "map" / "sparse", empty / "sparse", dirs_exist_ok=True)
+    (empty / "sparse" / "cameras.bin").write_bytes(bytes(8))
+    with pytest.raises(TpsfmError, match=r"cameras\.bin.*lacks"):
+        tpsfm.Map(empty)
 
 
 def test_a_list_with_intrinsics(tmp_path):
@@ -258,6 +316,9 @@ def test_a_list_with_intrinsics(tmp_path):
     assert root == tmp_path and [query.name for query in queries] == ["query/a b.jpg", "plain.jpg"]
     assert queries[0].camera == Camera("SIMPLE_RADIAL", 1600, 1200, [1450.5, 800, 600, -0.02])
     assert queries[1].camera is None
+    with pytest.raises(TpsfmError, match="no folder"):
+        list_queries(path, tmp_path / "images")
+    (tmp_path / "images").mkdir()
     assert list_queries(path, tmp_path / "images")[0] == tmp_path / "images"
 
 
@@ -270,6 +331,11 @@ def test_a_list_with_intrinsics(tmp_path):
         "a.jpg PINHOLE 1600 1200 1450 1450 800 six",
         "a.jpg 1600 1200",
         "first.jpg",
+        "./first.jpg",
+        "../a.jpg",
+        "/a.jpg PINHOLE 1600 1200 1450 1450 800 600",
+        "a\0.jpg",
+        "long name " * 100,
     ],
 )
 def test_a_bad_row_is_named_by_its_number(row, tmp_path):
@@ -280,7 +346,7 @@ def test_a_bad_row_is_named_by_its_number(row, tmp_path):
 
 
 def test_other_bad_queries(tmp_path):
-    for name in ("missing.jpg", "missing.txt"):
+    for name in ("missing.jpg", "missing.txt", "long" * 100):
         with pytest.raises(TpsfmError, match=name):
             list_queries(tmp_path / name)
     (tmp_path / "empty.txt").write_text("# nothing\n")

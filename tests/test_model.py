@@ -70,6 +70,9 @@ def test_damage_is_told_in_one_line(scene, tmp_path, name):
         (tmp_path / file.name).write_bytes(data[:-5] if file.name == name else data)
     with pytest.raises(TpsfmError, match=name):
         read_model(tmp_path)
+    (tmp_path / name).write_bytes(bytes([1, *bytes(7), *b"a" * 64, *b"x\0"]) + b"\xff" * 500)  # a length beyond all
+    with pytest.raises(TpsfmError, match=name):
+        read_model(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(TpsfmError, match="missing"):
         read_model(tmp_path)

@@ -42,7 +42,10 @@ def localize(queries: Path, map_: Path | None, out: Path, add: bool, **given) ->
         if map_ is None:
             raise TpsfmError("no map was built from this folder yet, or it was moved; name its workspace with --map")
         progress.say(f"map                 {map_}, the last one built from this folder")
-    results = tpsfm.localize(queries, map_, out, add=add, progress=progress, **given)
+    try:
+        results = tpsfm.localize(queries, map_, out, add=add, progress=progress, **given)
+    except KeyboardInterrupt:
+        raise TpsfmError(f"stopped; {out} tells of the photos done so far, the same command starts over") from None
     localized = sum(result.pose is not None for result in results)
     progress.say(f"localized           {localized} of {len(results)} photos")
     for result in results:

@@ -76,7 +76,7 @@ def list_images(folder: Path) -> list[str]:
             if file.startswith(".") or not file.lower().endswith(IMAGE_SUFFIXES):
                 continue
             name = (Path(parent) / file).relative_to(folder).as_posix()
-            if _is_portable(name):
+            if is_portable(name):
                 names.append(name)
             else:
                 log.warning("skipped %r: rename it, its name is not UTF-8 or holds a tab or a line break", name)
@@ -123,6 +123,17 @@ def read_image(path: Path) -> np.ndarray:
     else:
         pixels = pixels >> 8
     return pixels.clip(0, 255).astype(np.uint8)
+
+
+def check_pixels(image: np.ndarray) -> None:
+    """Refuse what is not the pixels of an image.
+
+    Raises:
+        TpsfmError: `image` is not uint8 [H, W, 3] or [H, W], or is empty.
+    """
+    shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if image.dtype != np.uint8 or not shaped or not image.size:
+        raise TpsfmError(f"an image must be uint8 [H, W, 3] RGB or [H, W], not {image.dtype} {list(image.shape)}")
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -233,9 +244,9 @@ def _decode(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(pixels[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
 
 
-def _is_portable(name: str) -> bool:
+def is_portable(name: str) -> bool:
     """Whether `name` can stand in a pairs file, an HDF5 group and COLMAP's database."""
-    return not any(character in "\t\n\r" or "\ud800" <= character <= "\udfff" for character in name)
+    return not any(character in "\0\t\n\r" or "\ud800" <= character <= "\udfff" for character in name)
 
 
 def _unreadable_folder(error: OSError) -> None:

@@ -115,6 +115,8 @@ def read_model(folder: str | Path) -> Model:
     cameras = _read(folder / "cameras.bin", _parse_cameras)
     images = _read(folder / "images.bin", _parse_images)
     points = _read(folder / "points3D.bin", _parse_points)
+    if any(pose.camera_id not in cameras for pose in images.values()):
+        raise TpsfmError(f"'{folder / 'cameras.bin'}' lacks cameras that images.bin names; run `tpsfm map` again")
     return Model(
         cameras=cameras,
         images=dict(sorted(images.items())),
@@ -188,7 +190,7 @@ def _read(path: Path, parse):
         raise TpsfmError(f"can't read '{path}': {error.strerror}") from None
     try:
         return parse(data)
-    except (struct.error, IndexError, KeyError, ValueError):
+    except (struct.error, IndexError, KeyError, ValueError, OverflowError):
         raise TpsfmError(f"'{path}' is damaged or of an unknown version; run `tpsfm map` again") from None
 
 

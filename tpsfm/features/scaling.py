@@ -7,6 +7,7 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Features
+from tpsfm.images import check_pixels
 
 
 def check_limits(max_keypoints: int, max_size: int) -> None:
@@ -22,7 +23,12 @@ def check_limits(max_keypoints: int, max_size: int) -> None:
 
 
 def reduced(image: np.ndarray, mask: np.ndarray | None, max_size: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """An image as grey uint8 [h, w] with its longer side at most `max_size` pixels, and its mask likewise."""
+    """An image as grey uint8 [h, w] with its longer side at most `max_size` pixels, and its mask likewise.
+
+    Raises:
+        TpsfmError: it is no image.
+    """
+    check_pixels(image)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else np.ascontiguousarray(image)
     small = shrunk(grey, max_size)
     if mask is not None and small.shape != grey.shape:
@@ -31,7 +37,12 @@ def reduced(image: np.ndarray, mask: np.ndarray | None, max_size: int) -> tuple[
 
 
 def shrunk(image: np.ndarray, max_size: int) -> np.ndarray:
-    """An image uint8 [H, W] or [H, W, 3] with its longer side at most `max_size` pixels."""
+    """An image uint8 [H, W] or [H, W, 3] with its longer side at most `max_size` pixels.
+
+    Raises:
+        TpsfmError: it is no such image.
+    """
+    check_pixels(image)
     height, width = image.shape[:2]
     scale = max_size / max(width, height)
     if scale >= 1:

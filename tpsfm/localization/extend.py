@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 
@@ -35,7 +36,8 @@ class Extension:
         out: the new workspace; an earlier extension there is replaced.
 
     Raises:
-        TpsfmError: `out` is the map itself or holds something else, or the map's photos or database are gone.
+        TpsfmError: `out` is the map itself, holds something else or is being made by another process, or the map's
+            photos or database are gone.
     """
 
     def __init__(self, map: Map, out: Path) -> None:
@@ -47,9 +49,16 @@ class Extension:
         if out.exists():
             if out.resolve() == old.root.resolve():
                 raise TpsfmError(f"{out} is the map itself; name another folder with --out")
-            Workspace.open(out)
-            shutil.rmtree(out)
+            earlier = Workspace.open(out)
+            if "extends" not in earlier.manifest:
+                raise TpsfmError(f"{out} holds another map, which isn't an extension; name another folder with --out")
+            with earlier.locked():
+                shutil.rmtree(out)
         self.workspace = Workspace.open(out, create=True)
+        self._lock = ExitStack()
+        self._lock.enter_context(self.workspace.locked())
+        self.workspace.manifest["extends"] = str(old.root.resolve())
+        self.workspace.save()
         shutil.copyfile(old.features, self.workspace.features)
         shutil.copyfile(old.database, self.workspace.database)
         self.images = self.workspace.root.resolve() / "images"
@@ -78,15 +87,18 @@ class Extension:
         Raises:
             TpsfmError: the new model can't be written.
         """
-        if not self.added:
-            shutil.rmtree(self.workspace.root)
-            return None
+        with self._lock:
+            if not self.added:
+                shutil.rmtree(self.workspace.root)
+                return None
+            return self._build(progress)
+
+    def _build(self, progress: Quiet) -> Workspace:
         old, new, options = self.map.workspace, self.workspace, self.map.options
         start = time.perf_counter()
         pairs = self._pairs()
         keys = {(a, b): digest([self._keys[a], self._keys[b], options.min_similarity, options.ratio]) for a, b in pairs}
         with (
-            new.locked(),
             FeatureStore(new.features) as features,
             MatchStore(new.matches, "a") as matches,
             progress.bar("matches", len(pairs)) as update,

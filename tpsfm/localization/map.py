@@ -14,7 +14,7 @@ from tpr.vlad import Vocabulary
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
-from tpsfm.images import ImageInfo, probe, read_image
+from tpsfm.images import ImageInfo, check_pixels, probe, read_image
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import (
     Matches,
@@ -105,6 +105,9 @@ class Map:
 
         Returns:
             A `Localization`; a photo that can't be read or found in the map has the status "failed".
+
+        Raises:
+            TpsfmError: the pixels are of another type or shape.
         """
         return self.localize_with_features(image, camera, name, retrieved)[0]
 
@@ -116,6 +119,8 @@ class Map:
         retrieved: Sequence[str] | None = None,
     ) -> tuple[Localization, Features | None]:
         """As `localize`, and the photo's features (None where it can't be read)."""
+        if isinstance(image, np.ndarray):
+            check_pixels(image)
         if name is None:
             name = "image" if isinstance(image, np.ndarray) else Path(image).name
         result = Localization(name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tpsfm.errors import TpsfmError
-from tpsfm.images import IMAGE_SUFFIXES, list_images
+from tpsfm.images import IMAGE_SUFFIXES, is_portable, list_images
 from tpsfm.localization.intrinsics import check_parameters
 from tpsfm.model import Camera
 
@@ -41,16 +42,19 @@ def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[
         The queries' folder, and the queries.
 
     Raises:
-        TpsfmError: there is nothing, or a row of the list is bad; its number is told.
+        TpsfmError: there is nothing, or a row of the list is bad (its number is told): malformed, there twice, or its
+            name leads out of the folder.
     """
     source = Path(source)
-    if source.is_dir():
+    if os.path.isdir(source):
         return source, [Query(name) for name in list_images(source)]
     if source.suffix.lower() in IMAGE_SUFFIXES:
-        if not source.exists():
+        if not os.path.exists(source):
             raise TpsfmError(f"there is no query {source}")
-        return source.parent, [Query(source.name)]
+        return source.parent, [Query(_name(source.name, "the query"))]
     root = source.parent if images is None else Path(images)
+    if not os.path.isdir(root):
+        raise TpsfmError(f"there is no folder {root} that the names in {source} could be relative to")
     try:
         rows = source.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -75,7 +79,19 @@ def _parse(row: str, root: Path, where: str) -> Query:
     found = _ROW.fullmatch(row)
     if found:
         params = check_parameters(found["model"], found["params"].split(), where)
-        return Query(found["name"], Camera(found["model"], int(found["width"]), int(found["height"]), params))
-    if len(row.split()) == 1 or (root / row).is_file():
-        return Query(row)
+        return Query(
+            _name(found["name"], where), Camera(found["model"], int(found["width"]), int(found["height"]), params)
+        )
+    if len(row.split()) == 1 or os.path.isfile(root / row):
+        return Query(_name(row, where))
     raise TpsfmError(f"{where} is not 'name MODEL width height params...': {row[:200]!r}")
+
+
+def _name(text: str, where: str) -> str:
+    """A name without "./", refused where it leads out of its folder or can't stand in poses.txt."""
+    path = PurePath(text)
+    if path.is_absolute() or ".." in path.parts:
+        raise TpsfmError(f"{where}: '{text}' leads out of the queries' folder; name a folder above it with --images")
+    if not is_portable(text):
+        raise TpsfmError(f"{where}: rename {text!r}, it is not UTF-8 or holds a tab or a line break")
+    return path.as_posix()

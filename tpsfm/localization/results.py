@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from tpsfm import __version__
 from tpsfm.errors import TpsfmError
+from tpsfm.localization.intrinsics import check_parameters
 from tpsfm.localization.pose import Localization
 from tpsfm.model import Camera, Model, Pose, quaternion
 
@@ -54,12 +55,16 @@ def read_queries(results: str | Path) -> tuple[Model, Path]:
         for number, entry in enumerate(entry for entry in content["results"] if entry["pose"]):
             rotation = np.array(entry["pose"]["rotation"], float).reshape(3, 3)
             translation = np.array(entry["pose"]["translation"], float).reshape(3)
-            cameras[number] = Camera(**entry["camera"])
+            camera = Camera(**entry["camera"])
+            params = check_parameters(camera.model, camera.params, RECORD)
+            if not np.isfinite([*rotation.flat, *translation]).all() or min(camera.width, camera.height) < 1:
+                raise ValueError
+            cameras[number] = replace(camera, params=params)
             images[entry["name"]] = Pose(number, rotation, translation, entry["inliers"])
         folder = Path(content["queries"])
     except OSError as error:
         raise TpsfmError(f"no results in {results}: {path.name}: {error.strerror}; run 'tpsfm localize'") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, TpsfmError):
         raise TpsfmError(f"{path} is damaged; run 'tpsfm localize' again") from None
     none = np.empty((0, 3))
     return Model(cameras, images, none, none.astype(np.uint8), np.empty(0, np.float32), np.empty(0, np.int32)), folder

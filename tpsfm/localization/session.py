@@ -31,6 +31,8 @@ def localize(
 ) -> list[Localization]:
     """Localize photos in a map, and write poses.txt, localization.json and localization.html into `out`.
 
+    Where it is interrupted, these tell of the photos that were done.
+
     Args:
         queries: a folder, a photo, or a list with intrinsics (see `list_queries`).
         map: a reconstruction's workspace, or a `Map` that is loaded already.
@@ -55,22 +57,25 @@ def localize(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TpsfmError(f"can't write to '{out}': {error.strerror}") from error
+        raise TpsfmError(f"can't write to '{out}': {error.strerror}; name another folder") from error
     if not isinstance(map, Map):
         map = Map(map, device, top_k)
     extension = Extension(map, out / "map") if add else None
     progress = progress or Quiet()
     results = []
-    with progress.bar("localizing", len(wanted)) as update:
-        for query in wanted:
-            path = root / query.name
-            result, features = map.localize_with_features(path, _camera(query, path, given), query.name)
-            results.append(result)
-            if extension is not None and result.pose is not None:
-                extension.add(path, result, features)
-            update(len(results), len(wanted))
-    write_results(out, map.workspace.root, root, results)
-    write_text(out / PAGE, page(map.model, results, root, map.images))
+    try:
+        with progress.bar("localizing", len(wanted)) as update:
+            for query in wanted:
+                path = root / query.name
+                result, features = map.localize_with_features(path, _camera(query, path, given), query.name)
+                results.append(result)
+                if extension is not None and result.pose is not None:
+                    extension.add(path, result, features)
+                update(len(results), len(wanted))
+    finally:
+        if results:
+            write_results(out, map.workspace.root, root, results)
+            write_text(out / PAGE, page(map.model, results, root, map.images))
     if extension is not None:
         extension.finish(progress)
     return results
