@@ -11,8 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from tpsfm.cli import main
+from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
 from tpsfm.model import read_model
+from tpsfm.progress import Quiet
+from tpsfm.reconstruction import Options, run_stage
+from tpsfm.workspace import Workspace
 
 
 def tpsfm(*arguments) -> tuple[int, str]:
@@ -130,6 +134,15 @@ def test_bad_options(courtyard, tmp_path):
     one_line(*tpsfm("reconstruct", images, tmp_path / "a", "--weights", tmp_path / "no"), "no such weights file")
     one_line(*tpsfm("reconstruct", images, tmp_path / "a", "--masks", tmp_path / "no"), "masks")
     one_line(*tpsfm("reconstruct", images, tmp_path / "a", "--pairs", "file"), "--pairs-file")
+
+
+def test_files_among_the_options_are_found_from_other_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace.open(tmp_path / "map", create=True)
+    with pytest.raises(TpsfmError, match="no such weights"):
+        run_stage("extract", workspace, Options(weights=Path("a.safetensors"), masks="masks"), tmp_path, Quiet())
+    assert workspace.manifest["options"]["weights"] == str(tmp_path / "a.safetensors")
+    assert workspace.manifest["options"]["masks"] == str(tmp_path / "masks")
 
 
 def test_two_photos_without_overlap(tmp_path):

@@ -306,7 +306,7 @@ def test_a_full_disk_ends_in_one_line_and_spoils_nothing(tmp_path, limit):
 
 
 def test_user_errors_are_told_in_a_line(tmp_path):
-    with pytest.raises(TpsfmError, match=r"cannot open .*f\.h5: No such file"):
+    with pytest.raises(TpsfmError, match=r"cannot open .*f\.h5: No such file.*; run 'tpsfm extract'"):
         FeatureStore(tmp_path / "f.h5")
     with pytest.raises(TpsfmError, match=r"cannot write .*f\.h5: No such file"):
         FeatureStore(tmp_path / "none" / "f.h5", "a")

@@ -130,7 +130,8 @@ class Container:
             raise TpsfmError(f"{self.path} is in use by another process; wait until it is done") from error
         except _UNREADABLE as error:
             if isinstance(error, OSError) and error.errno:
-                raise TpsfmError(f"cannot open {self.path}: {os.strerror(error.errno)}") from error
+                remedy = f"; run '{self.command}'" if error.errno == errno.ENOENT else ""
+                raise TpsfmError(f"cannot open {self.path}: {os.strerror(error.errno)}{remedy}") from error
             log.debug("%s: %s", self.path, error)
             return None
         if foreign:

@@ -15,6 +15,8 @@ from tpsfm.workspace import Workspace
 if TYPE_CHECKING:
     from tpsfm.features import Extractor
 
+_PATHS = ("weights", "masks", "pairs_file")  # among the options; kept whole, for later runs from other folders
+
 
 @dataclass(frozen=True)
 class Options:
@@ -92,7 +94,8 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Quiet | None =
 def run_stage(stage: str, workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:
     """Run one of `STAGES` on a locked workspace."""
     workspace.manifest["options"] = {
-        key: os.fspath(value) if isinstance(value, Path) else value for key, value in asdict(options).items()
+        key: os.path.abspath(value) if value is not None and key in _PATHS else value
+        for key, value in asdict(options).items()
     }
     if options.threads > 0:
         import torch
