@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -149,11 +149,11 @@ def main(data, version, features, pairs_file, truth, retrieved: int, covisible: 
     results = Results(out, f"Aachen Day-Night v{dataset.version}", rely)
     lines: dict[str, dict] = {}
     for name in features:
-        own = asdict(Limits(**limits)) | ({} if name == "tpr" else {"weights": None})
 
         @cache
-        def load(name=name, own=own) -> Map:
-            workspace = build_map(out / name / "map", dataset, Options(features=name, **own), covisible)
+        def load(name=name) -> Map:
+            options = Options(**Limits(**limits).options(name))
+            workspace = build_map(out / name / "map", dataset, options, covisible)
             return Map(workspace.root, top_k=retrieved)
 
         found: dict[str, dict] = {}
@@ -167,8 +167,9 @@ def main(data, version, features, pairs_file, truth, retrieved: int, covisible: 
                     )
             lines[f"{name}, {light}"] = summary(rows, poses)
             found |= rows
-        poses_ = [" ".join([Path(key).name, *map(repr, row["pose"])]) for key, row in found.items() if "pose" in row]
-        (out / name / "submission.txt").write_text("".join(f"{row}\n" for row in poses_))
+        numbers = {Path(query).name: row["pose"] for query, row in found.items() if "pose" in row}
+        submission = "".join(" ".join([query, *map(repr, pose)]) + "\n" for query, pose in numbers.items())
+        (out / name / "submission.txt").write_text(submission)
     results.table({"queries": "d", "localized": "d", "inliers": ".0f", "s a query": ".2f"}, lines)
     if poses:
         results.say(f"Accuracy in % against {truth.name}, without any alignment:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tpsfm
@@ -20,6 +20,10 @@ class Limits:
     seed: int = 0
     weights: Path | None = None
 
+    def options(self, features: str) -> dict:
+        """Of `tpsfm.reconstruct` with the features of that name."""
+        return {"features": features, **asdict(self), "weights": self.weights if features == "tpr" else None}
+
 
 def reconstruct(features: str, images: Path, out: Path, limits: Limits) -> tuple[Path, dict[str, float]]:
     """Map photos with the features of that name, or by COLMAP's own SIFT chain for "colmap".
@@ -30,14 +34,11 @@ def reconstruct(features: str, images: Path, out: Path, limits: Limits) -> tuple
     Raises:
         TpsfmError: no map came out.
     """
-    shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size}
-    shared |= {"threads": limits.threads, "seed": limits.seed}
     if features == "colmap":
         from tpsfm.colmap.baseline import reconstruct_sift
 
-        return reconstruct_sift(images, out, **shared)
-    weights = limits.weights if features == "tpr" else None
-    workspace = tpsfm.reconstruct(images, out, features=features, weights=weights, **shared)
+        return reconstruct_sift(images, out, limits.max_keypoints, limits.max_size, limits.threads, limits.seed)
+    workspace = tpsfm.reconstruct(images, out, **limits.options(features))
     seconds = {name: stage["seconds"] for name, stage in workspace.manifest["stages"].items()}
     middle = seconds["pairs"] + seconds["match"] + seconds["verify"]
     return workspace.sparse, dict(zip(STAGES, (seconds["extract"], middle, seconds["map"]), strict=True))

@@ -128,6 +128,17 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def load(features: str, weights: Path | None, **limits):
+    """The extractor of that name; `weights` are those of tpr, None for the shipped ones, and no matter to others.
+
+    Raises:
+        TpsfmError: as `tpsfm.load_extractor`.
+    """
+    from tpsfm.features import load_extractor
+
+    return load_extractor(features, **limits, **({"weights": weights} if features == "tpr" else {}))
+
+
 def weights_version(weights: Path | None) -> str:
     """The start of the digest of tpr's weights, the shipped ones for None.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-from common import Pipeline, Results
+from common import Pipeline, Results, load
 
 import tpsfm
 from tpsfm.evaluation.homography import corner_error, matching_accuracy, repeatability
@@ -167,9 +167,8 @@ def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path 
     results = Results(out, "Homography sequences")
     measured: dict[str, dict[str, dict]] = {}
     for name in features:
-        own = {"weights": weights} if weights and name == "tpr" else {}
-        large = tpsfm.load_extractor(name, max_keypoints=KEYPOINTS, max_size=LONGEST, **own)
-        small = tpsfm.load_extractor(name, max_keypoints=AUC_KEYPOINTS, max_size=LONGEST, **own)
+        large = load(name, weights, max_keypoints=KEYPOINTS, max_size=LONGEST)
+        small = load(name, weights, max_keypoints=AUC_KEYPOINTS, max_size=LONGEST)
         version = digest([large.fingerprint, small.fingerprint])[:8]
         measured[name] = {
             folder.name: results.row(

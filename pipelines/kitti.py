@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from common import Pipeline, Results
+from common import Pipeline, Results, load
 from odometry import Odometry
 from orb import ORB
 
@@ -125,12 +125,6 @@ def errors(path: np.ndarray, truth: np.ndarray, alignment: str) -> dict[str, flo
     }
 
 
-def load(name: str, keypoints: int, weights: Path | None) -> Extractor:
-    if name == "orb":
-        return ORB(max_keypoints=keypoints)
-    return tpsfm.load_extractor(name, max_keypoints=keypoints, **({"weights": weights} if name == "tpr" else {}))
-
-
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sequences/ and poses/.")
 @click.option("--sequence", "names", multiple=True, help="Only this one, e.g. 00; may be repeated.")
@@ -143,7 +137,10 @@ def load(name: str, keypoints: int, weights: Path | None) -> Extractor:
 def main(data: Path, names, features, weights, max_keypoints: int, alignment: str, seed: int, out: Path) -> None:
     drives = sequences(data, names)
     results = Results(out, "KITTI visual odometry", {"alignment": alignment, "seed": seed})
-    extractors = {name: load(name, max_keypoints, weights) for name in features}
+    extractors = {
+        name: ORB(max_keypoints) if name == "orb" else load(name, weights, max_keypoints=max_keypoints)
+        for name in features
+    }
     rows: dict[str, dict] = {}
     for sequence in drives:
         truth = read_trajectory(sequence.truth) if sequence.truth else None

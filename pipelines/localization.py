@@ -13,7 +13,6 @@ tried, too: none of them should get a pose. COLMAP's matches get their poses by 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -46,10 +45,7 @@ def ours(features: str, root: Path, folders: list[str], limits: Limits) -> tuple
     Returns:
         The map's folder, and what was found by folder.
     """
-    options = asdict(limits)
-    if features != "tpr":
-        options.pop("weights")
-    workspace = tpsfm.reconstruct(root / "map", root / "out", features=features, **options)
+    workspace = tpsfm.reconstruct(root / "map", root / "out", **limits.options(features))
     loaded = tpsfm.Map(workspace.root)
     found: dict[str, Found] = {folder: {} for folder in folders}
     for folder in folders:

@@ -55,18 +55,15 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
     """
     from tpsfm.store import FeatureStore
 
-    weights = {"weights": limits.weights}
-    extractor = tpsfm.load_extractor("tpr", max_keypoints=limits.max_keypoints, max_size=limits.max_size, **weights)
+    shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size, "weights": limits.weights}
+    extractor = tpsfm.load_extractor("tpr", **shared)
     describe = extractor.vocabulary.describe
     day, dark, covisible, cameras = {}, {}, {}, {}
-    for scene in sorted(path.parent for path in data.glob("*/images")):
-        workspace = tpsfm.reconstruct(
-            scene / "images",
-            maps / scene.name,
-            max_keypoints=limits.max_keypoints,
-            max_size=limits.max_size,
-            **weights,
-        )
+    scenes = sorted(path.parent for path in data.glob("*/images"))
+    if not scenes:
+        raise tpsfm.TpsfmError(f"{data}: no set with images/ there")
+    for scene in scenes:
+        workspace = tpsfm.reconstruct(scene / "images", maps / scene.name, **shared)
         tracks = {name: rows[rows >= 0] for name, (_, rows) in read_observations(workspace.sparse).items()}
         truths = [(covisible, seen_points(tracks))]
         if (scene / "gt.json").exists():
@@ -109,7 +106,7 @@ def recalls(data: Path, distractors: Path | None, maps: Path, limits: Limits) ->
     day, dark, covisible, cameras = pool(data, distractors, maps, limits)
     lines = {}
     for by, truth in (("covisibility", covisible), ("known cameras", cameras)):
-        for light, queries in (("day", day), ("night", dark)):
+        for light, queries in (("day", day), ("night", dark)) if truth else ():
             lines[f"{light}, by {by}"] = searched(queries, day, truth)
     return {"pool": len(day), "numbers": len(next(iter(day.values()))), "lines": lines}
 
@@ -145,7 +142,7 @@ def index_of(size: int, dim: int, seed: int = 0) -> dict:
         "100 queries s": time.perf_counter() - begin,
         "peak MiB": peak_memory(),
         "before MiB": before,
-        "bytes an image": dim * 2,
+        "bytes an image": index.nbytes / size,
     }
 
 
@@ -177,7 +174,7 @@ def main(data: Path, distractors: Path | None, out: Path, **options) -> None:
             "100 queries s": ".3f",
             "peak MiB": ".0f",
             "before MiB": ".0f",
-            "bytes an image": "d",
+            "bytes an image": ",.0f",
         },
         sizes,
     )

@@ -12,8 +12,9 @@ import cv2
 import faiss
 import numpy as np
 import torch
+from common import load
 
-from tpsfm.features import Features, load_extractor
+from tpsfm.features import Features
 from tpsfm.images import read_image
 from tpsfm.matching import match_pairs
 from tpsfm.pairs import exhaustive
@@ -51,8 +52,7 @@ def extract(
             return sift.detectAndCompute(photo, None)[0]
 
     else:
-        own = {"weights": weights} if method == "tpr" else {}
-        run = load_extractor(method, max_keypoints=keypoints, max_size=max(photos[0].shape), **own).extract
+        run = load(method, weights, max_keypoints=keypoints, max_size=max(photos[0].shape)).extract
     run(photos[0])
     start = time.perf_counter()
     counts = [len(run(photo)) for photo in photos]
