@@ -256,6 +256,14 @@ def test_an_extension_replaces_only_an_earlier_one(scene, tmp_path):
     assert first.finish(Quiet()) is None
     assert not (tmp_path / "new").exists()
 
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    assert Extension(loaded, tmp_path / "link").finish(Quiet()) is None
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").touch()
+    with pytest.raises(TpsfmError, match="name a new folder"):
+        Extension(loaded, tmp_path / "foreign")
+
 
 def test_an_interruption_keeps_what_is_done(scene, loaded, tmp_path):
     class Impatient(Quiet):

@@ -49,8 +49,9 @@ class Extension:
         if out.exists():
             if out.resolve() == old.root.resolve():
                 raise TpsfmError(f"{out} is the map itself; name another folder with --out")
-            earlier = Workspace.open(out)
-            if "extends" not in earlier.manifest:
+            out = out.resolve()
+            earlier = Workspace.open(out, create=True)
+            if earlier.manifest["images"] is not None and "extends" not in earlier.manifest:
                 raise TpsfmError(f"{out} holds another map, which isn't an extension; name another folder with --out")
             with earlier.locked():
                 shutil.rmtree(out)
