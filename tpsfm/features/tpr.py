@@ -28,7 +28,7 @@ class TPR(Extractor):
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1" ...
         weights: a safetensors file; None takes the one that is shipped.
         nms_radius: no two keypoints of one scale lie closer than this, pixels of that scale.
-        min_score: keypoints below this score, in [0, 1], are left out: of those above, about half match.
+        min_score: keypoints below this score, in [0, 1], are left out: of those above, half match or so.
         scales: sizes of the image that are searched, each with a share of the keypoints after its area; several bear
             photos taken from different distances.
 
@@ -37,7 +37,7 @@ class TPR(Extractor):
     """
 
     name = "tpr"
-    ratio = 0.9
+    ratio = 0.85
     for_maps: ClassVar = {"min_score": 0.0}  # twice the points, and poses more exact
 
     def __init__(
@@ -47,7 +47,7 @@ class TPR(Extractor):
         device: str = "auto",
         weights: str | Path | None = None,
         nms_radius: int = 2,
-        min_score: float = 0.5,
+        min_score: float = 0.35,
         scales: tuple[float, ...] = (1.0, 0.7, 0.5),
     ):
         check_limits(max_keypoints, max_size)
