@@ -29,8 +29,7 @@ class TPR(Extractor):
         weights: a safetensors file; None takes the one that is shipped.
         nms_radius: no two keypoints of one scale lie closer than this, pixels of that scale.
         min_score: keypoints below this score, in [0, 1], are left out: of those above, half match or so.
-        scales: sizes of the image that are searched, each with a share of the keypoints after its area; several bear
-            photos taken from different distances.
+        scales: sizes of the image that are searched; several bear photos taken from different distances.
 
     Raises:
         TpsfmError: the weights can't be used, or the device isn't there.
@@ -78,11 +77,7 @@ class TPR(Extractor):
     @torch.inference_mode()
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
         grey, allowed = reduced(image, mask, self.max_size)
-        shares = np.square(self.scales) / np.square(self.scales).sum()
-        found = [
-            self._at_scale(grey, allowed, scale, max(1, int(share * self.max_keypoints)))
-            for scale, share in zip(self.scales, shares, strict=True)
-        ]
+        found = [self._at_scale(grey, allowed, scale) for scale in self.scales]
         merged = Features(
             np.concatenate([features.keypoints for features in found]),
             np.concatenate([features.scores for features in found]),
@@ -93,7 +88,7 @@ class TPR(Extractor):
         best = best[merged.scores[best] >= self.min_score]
         return enlarged(merged.select(best), image, mask)
 
-    def _at_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float, limit: int) -> Features:
+    def _at_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Features:
         """Features of a grey image searched at one scale, in pixels of the image as it is."""
         whole = grey
         grey, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
@@ -102,7 +97,7 @@ class TPR(Extractor):
         tensor = torch.from_numpy(grey).to(self.device)[None, None].float() / 255
         dense = self.network(tensor)
         allowed = None if allowed is None else torch.from_numpy(allowed).to(self.device)
-        points, scores = detect(dense.logits[0, 0], limit, self.nms_radius, mask=allowed)
+        points, scores = detect(dense.logits[0, 0], self.max_keypoints, self.nms_radius, mask=allowed)
         descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
         descriptors = F.normalize(descriptors, dim=-1)
         found = Features(points.cpu().numpy(), scores.cpu().numpy(), descriptors.cpu().numpy(), grey.shape[::-1])

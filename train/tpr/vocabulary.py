@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
 from tpr.keypoints import detect
 from tpr.networks import Network, sample_descriptors
-from tpr.photos import Photos, find_photos
+from tpr.photos import Photos
 from tpr.vlad import Vocabulary, cluster, vlad, whitened
-from tpr.weights import load_weights, save_weights
 
 WHITENED = 256  # numbers of a global descriptor
 LEAST_PHOTOS = 2 * WHITENED  # from which a whitening can be learned
@@ -45,15 +40,6 @@ def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int
     if len(photos) < LEAST_PHOTOS:
         return Vocabulary(centres)
     return whitened(centres, global_vectors(network, photos, centres), WHITENED)
-
-
-def renew_vocabulary(weights: Path, folder: Path, size: int = 64, seed: int = 0) -> None:
-    """Learn the vocabulary of a weights file anew, from the photos below a folder, and write it into the file."""
-    network, _ = load_weights(weights)
-    with safe_open(weights, "pt") as file:
-        metadata = file.metadata()
-    vocabulary = build_vocabulary(network, Photos(find_photos(folder)), size, seed)
-    save_weights(weights, network, metadata["network"], json.loads(metadata["options"]), vocabulary)
 
 
 @torch.inference_mode()
