@@ -36,7 +36,7 @@ class TPR(Extractor):
     """
 
     name = "tpr"
-    ratio = 0.85
+    ratio = 0.9
     for_maps: ClassVar = {"min_score": 0.0}  # twice the points, and poses more exact
 
     def __init__(
