@@ -74,7 +74,9 @@ def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[
         same = {device(info): known[size]} if device(info) and size in known else {}
         keypoints, points = matches[query]
         scale = max(1.0, max(size) / limits.max_size)
-        pose = estimate(keypoints, points, intrinsics_of(info, None, known | same), scale, limits.seed)
+        ways = intrinsics_of(info, None, known | same)
+        poses = [estimate(keypoints, points, way, scale, limits.seed) for way in ways]
+        pose = max((pose for pose in poses if pose), key=lambda pose: pose.inliers.sum(), default=None)
         inliers = 0 if pose is None else int(pose.inliers.sum())
         good = pose is not None and not objection(
             inliers, len(points), occupied_cells(keypoints[pose.inliers], pose.camera)

@@ -167,11 +167,10 @@ LEARN = [
 @pytest.mark.parametrize(
     ("objective", "accuracy", "rank"),
     [
-        # Reached: 0.47 and rank 28.7; with the wrong points paired 0.22, without gradient 0.22, without covariance 0.38
-        # and rank 14.
+        # Reached: 0.52 and rank 28; untrained 0.26, without covariance 0.44 and rank 7.
         (
-            {"prediction": 1, "invariance": 0, "decorrelation": 0, "covariance": 1, "reliability": 0, "peaks": 0.3},
-            0.38,
+            {"prediction": 1, "invariance": 0, "decorrelation": 0, "covariance": 0.1, "reliability": 0, "peaks": 0.3},
+            0.42,
             22,
         ),
         # Reached: 0.55; with the wrong points paired 0.12, without invariance 0.05, without decorrelation 0.33.
