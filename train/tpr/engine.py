@@ -142,7 +142,6 @@ class Trainer:
         """Replace the checkpoint and the weights (the target encoder's, an average over steps)."""
         if not self.processes.first:
             return
-        self.out.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".checkpoint.partial")
         with partial.open("wb") as file:
             torch.save(self.state(), file)
@@ -217,6 +216,7 @@ class Trainer:
         """
         steps = self.config.optimization.steps
         end = min(until or steps, steps)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
         self.monitor = Monitor(self.out, self.step, steps, self.config.run.tensorboard, self.processes.first)
         with closing(self.monitor), ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
             self.loop(end, ahead if self.config.run.prefetch else None)
