@@ -104,6 +104,12 @@ class Model:
     errors: np.ndarray
     track_lengths: np.ndarray
 
+    @classmethod
+    def of_cameras(cls, cameras: dict[int, Camera], images: dict[str, Pose]) -> Model:
+        """A model without points."""
+        none = np.empty((0, 3))
+        return cls(cameras, images, none, none.astype(np.uint8), np.empty(0, np.float32), np.empty(0, np.int32))
+
 
 def read_model(folder: str | Path) -> Model:
     """The map in `folder` (COLMAP's cameras.bin, images.bin, points3D.bin).

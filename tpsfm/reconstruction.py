@@ -67,6 +67,13 @@ class Options:
         except TypeError as error:
             raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
 
+    def match_ratio(self) -> float | None:
+        """Lowe's ratio of the matches: the one given, else the features' own; None tests nothing."""
+        from tpsfm.features import extractor_class
+
+        ratio = extractor_class(self.features).ratio if self.ratio is None else self.ratio
+        return None if ratio == 1 else ratio
+
 
 def reconstruct(images: str | Path, out: str | Path, *, progress: Quiet | None = None, **options) -> Workspace:
     """Reconstruct a 3D map from a folder of photos; run again, it goes on where it stopped.
@@ -124,10 +131,7 @@ def _pairs(workspace: Workspace, options: Options, images: Path, progress: Quiet
 
 
 def _match(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:
-    from tpsfm.features import extractor_class
-
-    ratio = extractor_class(options.features).ratio if options.ratio is None else options.ratio
-    stages.match(workspace, options.min_similarity, None if ratio == 1 else ratio, options.device, progress)
+    stages.match(workspace, options.min_similarity, options.match_ratio(), options.device, progress)
 
 
 def _map(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:

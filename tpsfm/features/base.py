@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from tpr.vlad import Vocabulary
 
 
@@ -49,6 +50,7 @@ class Extractor(ABC):
     Attributes:
         name: the name in the registry.
         dim: descriptor dimension D.
+        device: where it computes, and where its descriptors are matched.
         ratio: Lowe's ratio that suits its descriptors where the user gives none; None tests nothing.
         for_maps: options it takes where a map is made, in which geometry weeds out what doesn't match.
         vocabulary: what makes global descriptors of its local ones, or None where none is shipped.
@@ -56,6 +58,7 @@ class Extractor(ABC):
 
     name: str
     dim: int
+    device: torch.device | str = "cpu"
     ratio: float | None = None
     for_maps: ClassVar[dict[str, Any]] = {}
     vocabulary: Vocabulary | None = None

@@ -104,7 +104,7 @@ class Extension:
             MatchStore(new.matches, "a") as matches,
             progress.bar("matches", len(pairs)) as update,
         ):
-            device = str(getattr(self.map.extractor, "device", "cpu"))
+            device = str(self.map.extractor.device)
             wanted = MatchOptions(options.min_similarity, self.map.ratio)
             match_pairs(features, matches, pairs, keys, wanted, device, update)
             colmap.extend_model(

@@ -73,14 +73,13 @@ class Map:
             raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
         self.options = Options(**{**self.workspace.manifest["options"], "device": device})
         self.extractor = self.options.extractor()
-        ratio = self.options.ratio or self.extractor.ratio
-        self.ratio = None if ratio == 1 else ratio
+        self.ratio = self.options.match_ratio()
         self.images = Path(self.workspace.manifest.get("images") or "")
         with FeatureStore(self.workspace.features) as store:
             _check_extractor(self.workspace, store, self.extractor)
             self._vocabulary = self._find_vocabulary(store)
             self._index = Index()
-            device = torch.device(getattr(self.extractor, "device", "cpu"))
+            device = torch.device(self.extractor.device)
             self._landmarks = read_landmarks(self.workspace, store, device, self._visitor(store))
         self._rows = {name: row for row, name in enumerate(self._landmarks.names)}
         self._cameras = _known_cameras(self.model, self.images)

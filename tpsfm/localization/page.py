@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -71,14 +72,11 @@ def _heading(results, localized) -> str:
 
 
 def _top_view(model: Model, localized) -> str:
-    none = np.empty((0, 3))
     cameras = {number: result.camera for number, result in enumerate(localized)}
     poses = {
-        f"{number} {result.name}": type(result.pose)(number, result.pose.rotation, result.pose.translation)
-        for number, result in enumerate(localized)
+        f"{number} {result.name}": replace(result.pose, camera_id=number) for number, result in enumerate(localized)
     }
-    queries = Model(cameras, poses, none, none.astype(np.uint8), none[:, 0], none[:, 0])
-    scene = scene_of(model, queries, max_points=300_000)
+    scene = scene_of(model, Model.of_cameras(cameras, poses), max_points=300_000)
     picture = jpeg(splat(scene, (1600, 1000), scene.from_above), 85)
     ours, theirs = (f"<b style='color:rgb{color}'>■</b>" for color in (QUERY_COLOR, PHOTO_COLOR))
     return (

@@ -66,8 +66,7 @@ def read_queries(results: str | Path) -> tuple[Model, Path]:
         raise TpsfmError(f"no results in {results}: {path.name}: {error.strerror}; run 'tpsfm localize'") from error
     except (ValueError, KeyError, TypeError, TpsfmError):
         raise TpsfmError(f"{path} is damaged; run 'tpsfm localize' again") from None
-    none = np.empty((0, 3))
-    return Model(cameras, images, none, none.astype(np.uint8), np.empty(0, np.float32), np.empty(0, np.int32)), folder
+    return Model.of_cameras(cameras, images), folder
 
 
 def write_text(path: Path, text: str) -> None:
