@@ -26,14 +26,14 @@ def test_features_keep_the_contract(photo):
 
 
 def test_keypoints_are_sub_pixel_and_apart(photo):
-    keypoints = tpsfm.load_extractor("tpr", nms_radius=3, scales=(1.0,)).extract(photo).keypoints
+    keypoints = tpsfm.load_extractor("tpr", nms_radius=3, scales=(1.0,), octaves=1).extract(photo).keypoints
     assert (np.abs(keypoints - np.rint(keypoints)) > 0.01).mean() > 0.8
     distance = np.linalg.norm(keypoints[:, None] - keypoints[None], axis=2) + 99 * np.eye(len(keypoints))
     assert distance.min() > 2
 
 
 def test_a_shifted_photo_has_shifted_keypoints(photo):
-    extractor = tpsfm.load_extractor("tpr", max_keypoints=500, scales=(1.0,))
+    extractor = tpsfm.load_extractor("tpr", max_keypoints=500, scales=(1.0,), octaves=1)
     whole = extractor.extract(photo).keypoints
     part = extractor.extract(np.ascontiguousarray(photo[32:, 16:])).keypoints + np.array([16, 32])
     nearest = np.linalg.norm(whole[:, None] - part[None], axis=2).min(0)
@@ -70,6 +70,19 @@ def test_tiny_and_blank_images(size):
     features = tpsfm.load_extractor("tpr").extract(np.full(size, 128, np.uint8))
     assert features.keypoints.shape[1] == 2 and features.descriptors.shape[1] == 128
     assert np.isfinite(features.descriptors).all()
+
+
+def test_bfloat16_is_as_good(photo):
+    extractor = tpsfm.load_extractor("tpr", max_keypoints=500)
+    extractor.network.float()
+    exact = extractor.extract(photo)
+    extractor.network.bfloat16()
+    rounded = extractor.extract(photo)
+    distance = np.linalg.norm(exact.keypoints[:, None] - rounded.keypoints[None], axis=2)
+    same = distance.argmin(1)[distance.min(1) < 0.05]
+    assert len(same) > 400
+    similarity = (exact.descriptors[distance.min(1) < 0.05] * rounded.descriptors[same]).sum(1)
+    assert similarity.mean() > 0.995
 
 
 def test_folding_batch_norms_changes_nothing():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from tpr.geometry import sample
 from tpr.heads import Projector
 from tpr.keypoints import nearest_maximum, refine, strongest
 from tpr.learner import Labels, Learner, LossWeights, Method, Space
@@ -30,7 +31,7 @@ class Tiny(Network):
         self.detect = nn.Conv2d(1, 1, 5, 1, 2)
 
     def dense(self, image: torch.Tensor) -> Dense:
-        return Dense(self.describe(image), 8 * self.detect(image))
+        return Dense((self.describe(image),), 8 * self.detect(image))
 
 
 def small(weights: LossWeights = PREDICTION, **method) -> Learner:
@@ -149,10 +150,10 @@ def test_hard_loss_of_the_learner_worked_out_step_by_step():
     for here, elsewhere, a, b in ((pair.first, pair.second, points, there), (pair.second, pair.first, there, points)):
         dense, other, target = learner.online(here), learner.online(elsewhere), learner.target(elsewhere)
         for i in range(4):
-            y = learner.predictor(sample_descriptors(dense.descriptors[i : i + 1], a[i : i + 1], 4)[0])
-            t = sample_descriptors(target.descriptors[i : i + 1], b[i : i + 1], 4)[0]
-            s = sample_descriptors(dense.logits[i : i + 1], a[i : i + 1], 1)[0, :, 0].sigmoid()
-            s = s * sample_descriptors(other.logits[i : i + 1], b[i : i + 1], 1)[0, :, 0].sigmoid() * valid[i]
+            y = learner.predictor(sample_descriptors((dense.descriptors[0][i : i + 1],), a[i : i + 1], 4)[0])
+            t = sample_descriptors((target.descriptors[0][i : i + 1],), b[i : i + 1], 4)[0]
+            s = sample(dense.logits[i : i + 1], a[i : i + 1])[0, :, 0].sigmoid()
+            s = s * sample(other.logits[i : i + 1], b[i : i + 1])[0, :, 0].sigmoid() * valid[i]
             total += ((s / s.sum()) * (1 - F.cosine_similarity(y, t))).sum().item() / 8
     assert terms["prediction"].item() == pytest.approx(total, rel=1e-4)
 

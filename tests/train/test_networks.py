@@ -70,11 +70,13 @@ def test_shapes(name, size):
     network = make(name)
     with torch.inference_mode():
         out = network(picture(*size, batch=2))
-    height, width = out.descriptors.shape[2:]
-    assert out.descriptors.shape[:2] == (2, network.dim)
+    assert all(len(level) == 2 for level in out.descriptors)
+    assert sum(level.shape[1] for level in out.descriptors) == network.dim
     assert out.logits.shape == (2, 1, *size)
-    assert height * network.stride >= size[0] and width * network.stride >= size[1]
-    assert out.descriptors.isfinite().all() and out.logits.isfinite().all()
+    for k, level in enumerate(out.descriptors):
+        height, width = level.shape[2:]
+        assert height * (network.stride << k) >= size[0] and width * (network.stride << k) >= size[1]
+    assert all(part.isfinite().all() for part in (*out.descriptors, out.logits))
 
 
 @every_network
@@ -82,8 +84,9 @@ def test_a_flat_image_gives_finite_numbers_and_gradients(name):
     network = make(name)
     image = torch.full((1, 1, 48, 48), 0.5, requires_grad=True)
     out = network(image)
-    (out.descriptors.sum() + out.logits.sum()).backward()
-    assert out.descriptors.isfinite().all() and out.logits.isfinite().all()
+    parts = (*out.descriptors, out.logits)
+    sum(part.sum() for part in parts).backward()
+    assert all(part.isfinite().all() for part in parts)
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
@@ -97,7 +100,9 @@ def test_a_shifted_image_shifts_descriptors_and_scores(name):
     image = picture(640, 640)
     with torch.inference_mode():
         before, after = network(image), network(image.roll((period, -period), (2, 3)))
-    for was, is_now, cell in zip(before[:2], after[:2], (network.stride, 1), strict=True):
+    cells = [network.stride << k for k in range(len(before.descriptors))] + [1]
+    befores, afters = (*before.descriptors, before.logits), (*after.descriptors, after.logits)
+    for was, is_now, cell in zip(befores, afters, cells, strict=True):
         low, high, step = 288 // cell, 352 // cell, period // cell
         was = was[..., low:high, low:high]
         is_now = is_now[..., low + step : high + step, low - step : high - step]
@@ -128,8 +133,8 @@ def test_cells_and_scores_are_centred(name):
     image = picture(64, 96)
     with torch.inference_mode():
         plain, mirrored = network(image), network(image.flip(-1))
-    torch.testing.assert_close(mirrored.descriptors.flip(-1), plain.descriptors, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(mirrored.logits.flip(-1), plain.logits, rtol=1e-3, atol=1e-4)
+    back = [part.flip(-1) for part in (*mirrored.descriptors, mirrored.logits)]
+    torch.testing.assert_close(back, [*plain.descriptors, plain.logits], rtol=1e-3, atol=1e-4)
 
 
 @every_network
@@ -137,7 +142,7 @@ def test_gradients_reach_every_parameter(name):
     network = make(name).train()
     out = network(picture(48, 48, batch=2))
     generator = torch.Generator().manual_seed(4)
-    of_descriptors = (out.descriptors * torch.randn(out.descriptors.shape, generator=generator)).sum()
+    of_descriptors = sum((level * torch.randn(level.shape, generator=generator)).sum() for level in out.descriptors)
     of_scores = (out.logits * torch.randn(out.logits.shape, generator=generator)).sum()
     names, parameters = zip(*network.named_parameters(), strict=True)
     first = torch.autograd.grad(of_descriptors, parameters, retain_graph=True, allow_unused=True)
@@ -155,7 +160,7 @@ def test_the_same_seed_and_image_give_the_same_answer(name):
     image = picture(50, 70)
     with torch.inference_mode():
         first, second = make(name)(image), make(name)(image)
-    assert torch.equal(first.descriptors, second.descriptors)
+    torch.testing.assert_close(first.descriptors, second.descriptors, rtol=0, atol=0)
     assert torch.equal(first.logits, second.logits)
 
 
@@ -164,7 +169,7 @@ def test_images_of_a_batch_do_not_touch_each_other(name):
     network, images = make(name), picture(48, 64, batch=2)
     with torch.inference_mode():
         together, alone = network(images), network(images[1:])
-    torch.testing.assert_close(together.descriptors[1:], alone.descriptors, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tuple(x[1:] for x in together.descriptors), alone.descriptors, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(together.logits[1:], alone.logits, rtol=1e-4, atol=1e-4)
 
 
@@ -184,19 +189,36 @@ def test_gain_and_offset_of_the_light_hardly_matter(name):
     network, image = make(name), picture(64, 64)
     with torch.inference_mode():
         before, after = network(image), network(0.2 + 0.5 * image)
-    similarity = F.cosine_similarity(before.descriptors, after.descriptors)
-    assert similarity.min() > 0.999
+    for was, is_now in zip(before.descriptors, after.descriptors, strict=True):
+        assert F.cosine_similarity(was, is_now).min() > 0.999
 
 
 @every_network
 def test_descriptors_are_standardized_in_training(name):
     network = make(name).train()
-    descriptors = network(picture(64, 64, batch=4)).descriptors
-    torch.testing.assert_close(descriptors.mean((0, 2, 3)), torch.zeros(network.dim), rtol=0, atol=1e-3)
-    deviation = descriptors.std((0, 2, 3), correction=0)
-    own = network.dim // 2 if name == "s" else network.dim  # the rest is smoothed, for it comes from half the size
-    torch.testing.assert_close(deviation[:own], torch.ones(own), rtol=0, atol=0.01)
-    assert (deviation[own:] > 0.5).all() and (deviation[own:] <= 1).all()
+    for level in network(picture(64, 64, batch=4)).descriptors:
+        one = torch.ones(level.shape[1])
+        torch.testing.assert_close(level.mean((0, 2, 3)), 0 * one, rtol=0, atol=1e-3)
+        torch.testing.assert_close(level.std((0, 2, 3), correction=0), one, rtol=0, atol=0.01)
+
+
+@every_network
+def test_octaves_are_the_image_made_smaller(name):
+    """The first is the network's answer to the image, the second that to the halved image, gain apart."""
+    network, image = make(name), picture(128, 192)
+    with torch.inference_mode():
+        first, second = network.octaves(image, 2)
+        alone, smaller = network(image), network(F.avg_pool2d(image, 2))
+    torch.testing.assert_close(first.logits, alone.logits)
+    for level, other in zip(second.descriptors, smaller.descriptors, strict=True):
+        assert F.cosine_similarity(level, other).mean() > 0.8
+
+
+@every_network
+def test_octaves_of_odd_sides(name):
+    with torch.inference_mode():
+        sizes = [out.logits.shape[2:] for out in make(name).octaves(picture(131, 198), 3)]
+    assert sizes == [(131, 198), (66, 99), (33, 50)]
 
 
 def test_neighbours_are_combined_as_by_a_loop():

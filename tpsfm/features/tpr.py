@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from tpr.keypoints import detect
 from tpr.networks import sample_descriptors
 from tpr.weights import WeightsError, load_weights, shipped_weights, weights_digest
 
-from tpsfm.device import choose_device
+from tpsfm.device import choose_device, computes_bfloat16
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
@@ -30,6 +31,7 @@ class TPR(Extractor):
         nms_radius: no two keypoints of one scale lie closer than this, pixels of that scale.
         min_score: keypoints below this score, in [0, 1], are left out: of those above, half match or so.
         scales: sizes of the image that are searched; several bear photos taken from different distances.
+        octaves: how often each is searched: as it is, at half its size, at a quarter ...
 
     Raises:
         TpsfmError: the weights can't be used, or the device isn't there.
@@ -47,11 +49,13 @@ class TPR(Extractor):
         weights: str | Path | None = None,
         nms_radius: int = 2,
         min_score: float = 0.35,
-        scales: tuple[float, ...] = (1.0, 0.7, 0.5),
+        scales: tuple[float, ...] = (1.0, 0.7),
+        octaves: int = 2,
     ):
         check_limits(max_keypoints, max_size)
         self.max_keypoints, self.max_size = max_keypoints, max_size
         self.nms_radius, self.min_score, self.scales = nms_radius, min_score, tuple(scales)
+        self.octaves = octaves
         self.device = choose_device(device)
         path = shipped_weights() if weights is None else Path(weights)
         try:
@@ -59,7 +63,8 @@ class TPR(Extractor):
         except WeightsError as error:
             raise TpsfmError(str(error)) from error
         self.digest = weights_digest(path)
-        self.network = fold_batch_norms(network).to(self.device)
+        dtype = torch.bfloat16 if network.bears_bfloat16 and computes_bfloat16(self.device) else torch.float32
+        self.network = fold_batch_norms(network).to(self.device, dtype)
         self.dim = network.dim
 
     @property
@@ -72,12 +77,15 @@ class TPR(Extractor):
             "nms_radius": self.nms_radius,
             "min_score": self.min_score,
             "scales": str(self.scales),
+            "octaves": self.octaves,
         }
 
     @torch.inference_mode()
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
         grey, allowed = reduced(image, mask, self.max_size)
-        found = [self._at_scale(grey, allowed, scale) for scale in self.scales]
+        found = [Features.empty(self.dim, grey.shape[::-1])]
+        for scale in self.scales:
+            found += self._from_scale(grey, allowed, scale)
         merged = Features(
             np.concatenate([features.keypoints for features in found]),
             np.concatenate([features.scores for features in found]),
@@ -88,20 +96,21 @@ class TPR(Extractor):
         best = best[merged.scores[best] >= self.min_score]
         return enlarged(merged.select(best), image, mask)
 
-    def _at_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Features:
-        """Features of a grey image searched at one scale, in pixels of the image as it is."""
+    def _from_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Iterator[Features]:
+        """Features of each octave of a grey image at one scale, in pixels of the image as it is."""
         whole = grey
         grey, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
-        if min(grey.shape) < self.network.multiple:
-            return Features.empty(self.dim, whole.shape[::-1])
         tensor = torch.from_numpy(grey).to(self.device)[None, None].float() / 255
-        dense = self.network(tensor)
         allowed = None if allowed is None else torch.from_numpy(allowed).to(self.device)
-        points, scores = detect(dense.logits[0, 0], self.max_keypoints, self.nms_radius, mask=allowed)
-        descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
-        descriptors = F.normalize(descriptors, dim=-1)
-        found = Features(points.cpu().numpy(), scores.cpu().numpy(), descriptors.cpu().numpy(), grey.shape[::-1])
-        return enlarged(found, whole, None)
+        for octave, dense in enumerate(self.network.octaves(tensor, self.octaves)):
+            logits, size = dense.logits[0, 0], 1 << octave
+            if min(logits.shape) < self.network.multiple:
+                return
+            mask = None if allowed is None else allowed[::size, ::size][: logits.shape[0], : logits.shape[1]]
+            points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
+            descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
+            arrays = (size * (points + 0.5) - 0.5, scores, F.normalize(descriptors, dim=-1))
+            yield enlarged(Features(*(x.cpu().numpy() for x in arrays), grey.shape[::-1]), whole, None)
 
 
 def fold_batch_norms(module: torch.nn.Module) -> torch.nn.Module:

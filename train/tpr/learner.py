@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tpr.geometry import sample
 from tpr.heads import Projector, perceptron, projector
 from tpr.keypoints import nearest_maximum, refine, strongest
 from tpr.losses.detection import peak_agreement_loss, peakiness_loss, reliability_loss, subpixel_loss
@@ -148,7 +149,7 @@ class Learner(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
             dense = network(images)
         reliability = None if dense.reliability is None else dense.reliability.float()
-        return Dense(dense.descriptors.float(), dense.logits.float(), reliability)
+        return Dense(tuple(level.float() for level in dense.descriptors), dense.logits.float(), reliability)
 
     def describe(self, network: Network, images: Tensor, where: Tensor) -> Tensor:
         """A network's descriptors at points: [2 B, N, D], not normalised, without gradient."""
@@ -180,7 +181,7 @@ class Learner(nn.Module):
         first, second = unit.split(batch)
         weight = valid.float()
         if self.method.weighted:
-            scores = sample_descriptors(dense.logits.detach(), where, 1)[..., 0].sigmoid()
+            scores = sample(dense.logits.detach(), where)[..., 0].sigmoid()
             weight = weight * (scores[:batch] * scores[batch:]).sqrt()
         terms: dict[str, Tensor] = {}
         if w.prediction:
@@ -209,7 +210,7 @@ class Learner(nn.Module):
         with torch.no_grad():
             target = self.target_project(described.flatten(0, 1)).reshape(raw.shape)
         loss = prediction_loss(self.compared(predicted, valid), self.compared(target, valid).roll(batch, 0))
-        scores = sample_descriptors(logits, where, 1)[..., 0].sigmoid()
+        scores = sample(logits, where)[..., 0].sigmoid()
         if not self.method.joint:
             scores = scores.detach()
         teacher = None
@@ -228,9 +229,9 @@ class Learner(nn.Module):
         pair = [F.normalize(standardized(descriptors, valid), dim=-1) for descriptors in (first, second)]
         similarity = (pair[0] * pair[1]).sum(-1).repeat(2, 1)
         if dense.reliability is None:
-            logits = sample_descriptors(dense.logits, where, 1)
+            logits = sample(dense.logits, where)
         else:
-            logits = sample_descriptors(dense.reliability, where, self.online.stride)
+            logits = sample(dense.reliability, where, self.online.stride)
         return reliability_loss(logits[..., 0], similarity, valid.repeat(2, 1))
 
     def detection(self, pair: ViewPair | LandmarkPair, logits: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

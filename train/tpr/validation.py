@@ -49,11 +49,17 @@ def validate(network: Network, pairs: ViewPair, limit: int = 128, batch: int = 1
         dense = network(part.first), network(part.second)
         corners = CornerLogits()(standardize(part.first))
         for b in range(len(part.first)):
-            views = [Dense(d.descriptors[b : b + 1].float(), d.logits[b : b + 1].float()) for d in dense]
+            views = [of_image(d, b) for d in dense]
             measured.append(measure(part.part(b, b + 1), views, corners[b, 0], network.stride, limit))
     network.train(training)
     measured = [m for m in measured if m]
     return {name: sum(m[name] for m in measured) / max(len(measured), 1) for name in FIGURES}
+
+
+def of_image(dense: Dense, index: int) -> Dense:
+    """What a network says of one image of a batch."""
+    part = slice(index, index + 1)
+    return Dense(tuple(level[part] for level in dense.descriptors), dense.logits[part].float())
 
 
 def measure(pair: ViewPair, views: list[Dense], corners: Tensor, stride: int, limit: int) -> dict[str, float] | None:

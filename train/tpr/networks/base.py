@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,14 +15,14 @@ class Dense(NamedTuple):
     """What a network says of a batch of images.
 
     Attributes:
-        descriptors: [B, D, H / stride, W / stride], not normalised; cell (i, j) is centred on the pixel
-            (stride · (j + ½) − ½, stride · (i + ½) − ½).
+        descriptors: maps [B, D_k, H / s, W / s] with s = stride · 2^k, not normalised; cell (i, j) is centred on the
+            pixel (s · (j + ½) − ½, s · (i + ½) − ½). What they say of a place, side by side, is its descriptor.
         logits: [B, 1, H, W], detection scores before the sigmoid, one a pixel.
         reliability: [B, 1, H / stride, W / stride], the part of the logits that says how well a place can be matched,
             before the sigmoid; None for a network whose logits have no such part.
     """
 
-    descriptors: Tensor
+    descriptors: tuple[Tensor, ...]
     logits: Tensor
     reliability: Tensor | None = None
 
@@ -30,18 +31,24 @@ class Network(nn.Module):
     """Base of all backbones. A subclass sets `dim` and `stride` and implements `dense`.
 
     Attributes:
-        dim: descriptor dimension D.
-        stride: pixels from one descriptor to the next.
+        dim: descriptor dimension D, the sum of the maps' D_k.
+        stride: pixels from one descriptor of the first map to the next.
         multiple: image sides are padded up to a multiple of it.
+        bears_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
     """
 
     dim: int
     stride: int
     multiple: int
+    bears_bfloat16 = False
 
     def dense(self, image: Tensor) -> Dense:
         """As `forward`, for sides that are multiples of `multiple`."""
         raise NotImplementedError
+
+    def dense_octaves(self, image: Tensor, count: int) -> list[Dense]:
+        """As `octaves`, for sides that are multiples of `multiple`."""
+        return [self.dense(image)] + (self.octaves(halved(image), count - 1) if count > 1 else [])
 
     def forward(self, image: Tensor) -> Dense:
         """Describe grey images.
@@ -52,26 +59,46 @@ class Network(nn.Module):
         Returns:
             Descriptors that cover at least the image, and logits of exactly its size.
         """
+        return self.octaves(image, 1)[0]
+
+    def octaves(self, image: Tensor, count: int) -> list[Dense]:
+        """Describe grey images [B, 1, H, W] at full size, at half, ...: `count` sizes.
+
+        Returns:
+            As `forward`, in pixels of the k-th size: x there is 2^k (x + ½) − ½ in the image.
+        """
         height, width = image.shape[-2:]
-        pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        if any(pad):
-            image = F.pad(image, pad, mode="replicate")
-        out = self.dense(image)
-        return Dense(out.descriptors, out.logits[..., :height, :width], out.reliability)
+        found = self.dense_octaves(padded(image, self.multiple), count)
+        for k, dense in enumerate(found):
+            found[k] = dense._replace(logits=dense.logits[..., :height, :width])
+            height, width = (height + 1) // 2, (width + 1) // 2
+        return found
 
 
-def sample_descriptors(descriptors: Tensor, points: Tensor, stride: int) -> Tensor:
+def sample_descriptors(descriptors: tuple[Tensor, ...], points: Tensor, stride: int) -> Tensor:
     """Read dense descriptors at sub-pixel points, bilinearly.
 
     Args:
-        descriptors: [B, D, h, w].
+        descriptors: maps [B, D_k, h, w], as in `Dense`.
         points: [B, N, 2] xy in pixels, the centre of the top-left pixel at (0, 0).
-        stride: pixels from one cell to the next.
+        stride: pixels from one cell of the first map to the next.
 
     Returns:
         [B, N, D], not normalised.
     """
-    return sample(descriptors, points, stride)
+    return torch.cat([sample(level.float(), points, stride << k) for k, level in enumerate(descriptors)], -1)
+
+
+def padded(image: Tensor, multiple: int) -> Tensor:
+    """An image [B, C, H, W] whose last row and column are repeated until its sides are multiples of a number."""
+    height, width = image.shape[-2:]
+    pad = (0, -width % multiple, 0, -height % multiple)
+    return F.pad(image, pad, mode="replicate") if any(pad) else image
+
+
+def halved(image: Tensor) -> Tensor:
+    """An image [B, C, H, W] at half its size, a last odd row or column included."""
+    return F.avg_pool2d(image, 2, ceil_mode=True)
 
 
 def standardize(image: Tensor, eps: float = 1e-3) -> Tensor:

@@ -24,10 +24,11 @@ class CornerLogits(nn.Module):
         self.floor = floor
 
     @torch.no_grad()
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
     def forward(self, image: Tensor) -> Tensor:
         dx, dy = sobel(image)
-        tensor = torch.cat([dx * dx, dy * dy, dx * dy], 1)
-        xx, yy, xy = smooth(smooth(tensor, self.taps, 2), self.taps, 3).split(1, 1)
+        xx, yy, xy = smooth(torch.cat([dx * dx, dy * dy, dx * dy], 1), self.taps).split(1, 1)
         half = (xx - yy) / 2
         smaller = (xx + yy) / 2 - (half * half + xy * xy).sqrt()
         return torch.log(smaller.clamp_min(0) + self.floor) - 0.5 * math.log(self.floor)
@@ -41,15 +42,13 @@ def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
     return (columns[..., 2:] - columns[..., :-2]) / 8, (rows[:, :, 2:] - rows[:, :, :-2]) / 8
 
 
-def smooth(values: Tensor, taps: list[float], axis: int) -> Tensor:
-    """Symmetric filter along an axis of [B, C, H, W], zeros beyond the border; `taps` from the centre outwards.
+def smooth(values: Tensor, taps: list[float]) -> Tensor:
+    """Symmetric filter along both axes of [B, C, H, W], zeros beyond the border; `taps` from the centre outwards.
 
-    Shifted sums, since PyTorch's convolutions of few channels are several times as slow on a CPU.
+    With channels innermost: the other order is ten times as slow on a CPU.
     """
-    radius, length = len(taps) - 1, values.shape[axis]
-    padded = F.pad(values, (0, 0, radius, radius) if axis == 2 else (radius, radius))
-    out = taps[0] * values
-    for offset, tap in enumerate(taps[1:], 1):
-        both = padded.narrow(axis, radius - offset, length) + padded.narrow(axis, radius + offset, length)
-        out.add_(both, alpha=tap)
-    return out
+    channels, radius = values.shape[1], len(taps) - 1
+    kernel = values.new_tensor(taps[:0:-1] + taps).expand(channels, 1, 1, -1)
+    values = values.contiguous(memory_format=torch.channels_last)
+    rows = F.conv2d(values, kernel, padding=(0, radius), groups=channels)
+    return F.conv2d(rows, kernel.transpose(2, 3), padding=(radius, 0), groups=channels)

@@ -51,4 +51,4 @@ class DCN(Network):
         half = self.at_half(full)
         quarter = self.at_quarter(half)
         score = peakiness(full, 3) + 2 * upsample(peakiness(half, 2), 2) + 3 * upsample(peakiness(quarter, 1), 4)
-        return Dense(self.describe(quarter), self.sharpness * relative(score.log()))
+        return Dense((self.describe(quarter),), self.sharpness * relative(score.log()))

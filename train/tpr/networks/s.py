@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tpr.networks.base import Dense, Network, standardize, upsample
+from tpr.networks.base import Dense, Network, halved, padded, standardize, upsample
 from tpr.networks.corners import CornerLogits
 
 
@@ -36,7 +36,7 @@ class Small(Network):
     """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
 
     The same weights read the image again at half its size: a descriptor is what both say of a place, side by side, so
-    it tells points apart by their surroundings as well as by their detail.
+    it tells points apart by their surroundings as well as by their detail. Of several octaves each size is read once.
 
     Detection: the log corner response of the full-resolution image says where exactly, a smooth map of logits learned
     at quarter resolution how reliable the place is.
@@ -48,7 +48,8 @@ class Small(Network):
     """
 
     stride = 4
-    multiple = 32
+    multiple = 16
+    bears_bfloat16 = True
 
     def __init__(self, dim: int = 128, widths: tuple[int, int, int, int] = (16, 32, 64, 64), detail: bool = False):
         super().__init__()
@@ -72,23 +73,39 @@ class Small(Network):
             nn.init.zeros_(head.bias)
 
     def dense(self, image: Tensor) -> Dense:
-        image = standardize(image)
-        half, quarter = self.trunk(image)
-        descriptors, reliability = self.describe(quarter), self.rely(quarter)
-        _, coarse = self.trunk(F.avg_pool2d(image, 2))
-        descriptors = torch.cat([descriptors, upsample(self.describe(coarse), 2)], 1)
-        reliability = reliability + upsample(self.rely(coarse), 2)
-        logits = self.corners(image) + upsample(reliability, 4)
-        if self.detail is not None:
-            logits = logits + F.pixel_shuffle(self.detail(half), 2)
-        return Dense(descriptors, logits, reliability)
+        return self.dense_octaves(image, 1)[0]
+
+    def dense_octaves(self, image: Tensor, count: int) -> list[Dense]:
+        images = [standardize(image)]
+        for _ in range(count):
+            images.append(halved(images[-1]))
+        halves, quarters = zip(*(self.trunk(image) for image in images), strict=True)
+        described = [self.describe(quarter) for quarter in quarters]
+        reliable = [self.rely(quarter).float() for quarter in quarters]
+        found = []
+        for k in range(count):
+            reliability = reliable[k] + cropped(upsample(reliable[k + 1], 2), reliable[k])
+            logits = self.corners(images[k]) + cropped(upsample(reliability, 4), images[k])
+            if self.detail is not None:
+                logits = logits + cropped(F.pixel_shuffle(self.detail(halves[k]), 2), images[k])
+            found.append(Dense((described[k], described[k + 1]), logits, reliability))
+        return found
 
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of a standardized image at half and at quarter resolution; the latter know of all coarser ones."""
-        half = self.at_half(image.contiguous(memory_format=torch.channels_last))
+        """Features of a standardized image at half and at quarter resolution, which know of all coarser ones.
+
+        They cover at least the image."""
+        image = padded(image, self.multiple)
+        image = image.to(self.rely.weight.dtype).contiguous(memory_format=torch.channels_last)
+        half = self.at_half(image)
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)
         sixteenth = self.at_sixteenth(eighth)
         eighth = self.merge_eighth(eighth + upsample(self.from_sixteenth(sixteenth), 2))
         quarter = F.relu(self.from_quarter(quarter) + upsample(self.from_eighth(eighth), 2))
         return half, self.merge_quarter(quarter)
+
+
+def cropped(values: Tensor, like: Tensor) -> Tensor:
+    """The top left of [B, C, H, W], as large as another."""
+    return values[..., : like.shape[-2], : like.shape[-1]]

@@ -105,7 +105,7 @@ class Swin(Network):
         half = self.at_half(image.contiguous(memory_format=torch.channels_last))
         quarter = self.pyramid(self.at_quarter(half))
         learned = F.pixel_shuffle(self.detect_quarter(quarter), 4) + F.pixel_shuffle(self.detect_half(half), 2)
-        return Dense(self.describe(quarter), self.corners(image) + learned)
+        return Dense((self.describe(quarter),), self.corners(image) + learned)
 
 
 def initialize(module: nn.Module) -> None:

@@ -56,4 +56,4 @@ class VGG(Network):
         features = self.features(standardize(image).contiguous(memory_format=torch.channels_last))
         descriptors = self.describe(features)
         scores = self.sharpness * relative(soft_detection(descriptors))
-        return Dense(descriptors, F.interpolate(scores, scale_factor=4, mode="bicubic", align_corners=False))
+        return Dense((descriptors,), F.interpolate(scores, scale_factor=4, mode="bicubic", align_corners=False))
