@@ -29,6 +29,7 @@ FEATURES = [
     click.option("--max-keypoints", type=click.IntRange(1), default=8192, show_default=True, help="Keypoints a photo."),
     click.option("--max-size", type=click.IntRange(32), default=1600, show_default=True, help="Longer side, pixels."),
     DEVICE,
+    click.option("--turned", is_flag=True, help="The photos are turned against each other (drone strips, phones)."),
     click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png; black: no keypoints."),
 ]
 PAIRS = [

@@ -30,6 +30,8 @@ _ORIENTATIONS = {
     7: (True, True, True),
     8: (True, True, False),
 }
+# Each is the one before it seen a quarter turn clockwise.
+_QUARTER_TURNS = ((1, 6, 3, 8), (2, 7, 4, 5))
 # Pillow warns of damaged EXIF, and from 90 Mpx on of a decompression bomb (it refuses twice that).
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -141,6 +143,12 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
     transposed, mirror_x, mirror_y = _ORIENTATIONS[orientation]
     image = image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
     return np.ascontiguousarray(image.swapaxes(0, 1) if transposed else image)
+
+
+def turned(orientation: int, quarters: int) -> int:
+    """The EXIF orientation that shows an image so many quarter turns clockwise of another orientation."""
+    turns = next(turns for turns in _QUARTER_TURNS if orientation in turns)
+    return turns[(turns.index(orientation) + quarters) % 4]
 
 
 def decoded_keypoints(keypoints: np.ndarray, orientation: int, size: tuple[int, int]) -> np.ndarray:

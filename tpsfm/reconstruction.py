@@ -26,6 +26,7 @@ class Options:
         features: name of the extractor in the registry.
         weights: its weights file, None for the shipped one.
         max_keypoints, max_size, device: as the extractor takes them.
+        turned: the photos are turned against each other: find out how, and extract features of photos turned alike.
         masks: folder of masks (`image.jpg.png`, black where no keypoint may lie), or None.
         pairs: how pairs are chosen, one of `stages.PAIRINGS`.
         neighbours, overlap, quadratic, pairs_file: as in `stages.make_pairs`.
@@ -41,6 +42,7 @@ class Options:
     max_keypoints: int = 8192
     max_size: int = 1600
     device: str = "auto"
+    turned: bool = False
     masks: Path | None = None
     pairs: str = "auto"
     neighbours: int = 20
@@ -113,7 +115,11 @@ def run_stage(stage: str, workspace: Workspace, options: Options, images: Path, 
 
 def _extract(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:
     masks = None if options.masks is None else Path(options.masks)
-    stages.extract(workspace, images, options.extractor(), masks, progress)
+    extractor = options.extractor()
+    if options.turned:
+        stages.find_turns(workspace, images, extractor, progress)
+    turns = workspace.manifest["turns"] if options.turned else {}
+    stages.extract(workspace, images, extractor, masks, turns, progress)
 
 
 def _pairs(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:

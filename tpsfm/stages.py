@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ import numpy as np
 
 from tpsfm import pairs as pairing
 from tpsfm.errors import TpsfmError
-from tpsfm.features import Extractor, Features
-from tpsfm.images import ImageInfo, decoded_keypoints, file_digest, list_images, probe, read_image, read_mask, upright
+from tpsfm.features import Extractor
+from tpsfm.features.upright import upright_features
+from tpsfm.images import ImageInfo, file_digest, list_images, probe, read_image, read_mask, turned
 from tpsfm.parallel import in_order
 from tpsfm.progress import Quiet
 from tpsfm.store import FeatureStore, MatchStore
@@ -31,13 +33,54 @@ MAPPERS = ("incremental", "global")
 READ_AHEAD = 2  # photos decoded while the network works
 
 
+def find_turns(workspace: Workspace, images: Path, extractor: Extractor, progress: Quiet | None = None) -> None:
+    """Find out by how many quarter turns each photo is to be turned to be seen as the others are (`tpsfm.turns`).
+
+    The manifest then holds them ("turns"), by name where it is not 0.
+
+    Raises:
+        TpsfmError: the folder is missing, or holds no image.
+    """
+    from tpsfm import turns
+
+    names = list_images(images)
+    key = digest([extractor.fingerprint, [[name, file_digest(images / name)] for name in names]])
+    if workspace.is_done("turns", key):
+        return
+    start = time.perf_counter()
+    previews: dict[str, turns.Preview] = {}
+    with (progress or Quiet()).bar("turns", len(names)) as update:
+        for done, name in enumerate(names, 1):
+            with suppress(TpsfmError):  # `extract` names those that can't be read
+                image, info = read_image(images / name), probe(images / name)
+                previews[name] = turns.preview(extractor, image, info.orientation)
+            update(done, len(names))
+    pairs = turns.likely_pairs(previews, extractor.vocabulary)
+    with (progress or Quiet()).bar("turned pairs", len(pairs)) as update:
+        relative = {}
+        for done, pair in enumerate(pairs, 1):
+            relative[pair] = turns.relative_turn(*(previews[name] for name in pair))
+            update(done, len(pairs))
+    found = workspace.manifest["turns"] = turns.agree(previews, relative)
+    log.info("turns: %d of %d photos are turned", len(found), len(previews))
+    _finish(workspace, "turns", key, start, len(pairs), {"turned": len(found)})
+
+
 def extract(
-    workspace: Workspace, images: Path, extractor: Extractor, masks: Path | None = None, progress: Quiet | None = None
+    workspace: Workspace,
+    images: Path,
+    extractor: Extractor,
+    masks: Path | None = None,
+    turns: Mapping[str, int] | None = None,
+    progress: Quiet | None = None,
 ) -> None:
     """Extract the features of every photo below a folder; those in the store under the same key stay.
 
-    The key is a digest of the photo, its mask and the extractor's fingerprint. A photo that can't be read is left out
-    and named in the manifest ("unreadable").
+    The key is a digest of the photo, its mask, its turn and the extractor's fingerprint. A photo that can't be read is
+    left out and named in the manifest ("unreadable").
+
+    Args:
+        turns: by how many quarters clockwise photos are turned first, beyond what their EXIF orientation says, by name.
 
     Raises:
         TpsfmError: the folder or the masks' folder is missing, or fewer than two photos can be read.
@@ -55,7 +98,7 @@ def extract(
         ThreadPoolExecutor(1) as pool,
     ):
         store.describe(extractor.fingerprint)
-        jobs = ((name, (name, images, masks, extractor, store)) for name in names)
+        jobs = ((name, (name, images, masks, (turns or {}).get(name, 0), extractor, store)) for name in names)
         for done, (name, loaded) in enumerate(in_order(pool, _load, jobs, READ_AHEAD), 1):
             if isinstance(loaded, TpsfmError):
                 unreadable[name] = str(loaded)
@@ -78,26 +121,19 @@ def extract(
     _finish(workspace, "extract", key, start, extracted, counts)
 
 
-def _load(name: str, images: Path, masks: Path | None, extractor: Extractor, store: FeatureStore):
-    """(key, image, mask, orientation), the image None where the store has it already, or the error."""
+def _load(name: str, images: Path, masks: Path | None, turn: int, extractor: Extractor, store: FeatureStore):
+    """(key, image, mask, orientation with the turn), the image None where the store has it already, or the error."""
     path = images / name
     try:
         info = probe(path)
         mask = None if masks is None else read_mask(masks, name, (info.width, info.height))
         mask_digest = None if mask is None else digest(np.packbits(mask).tobytes().hex())
-        key = digest([file_digest(path), mask_digest, extractor.fingerprint])
+        key = digest([file_digest(path), mask_digest, turn, extractor.fingerprint])
         if store.key(name) == key:
             return key, None, None, 1
-        return key, read_image(path), mask, info.orientation
+        return key, read_image(path), mask, turned(info.orientation, turn)
     except TpsfmError as error:
         return error
-
-
-def upright_features(extractor: Extractor, image: np.ndarray, mask: np.ndarray | None, orientation: int) -> Features:
-    """Features of a photo seen as its EXIF orientation says, in pixels of the photo as decoded."""
-    size = (image.shape[1], image.shape[0])
-    found = extractor.extract(upright(image, orientation), None if mask is None else upright(mask, orientation))
-    return Features(decoded_keypoints(found.keypoints, orientation, size), found.scores, found.descriptors, size)
 
 
 def make_pairs(

@@ -14,7 +14,8 @@ from tpr.vlad import Vocabulary
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
-from tpsfm.images import ImageInfo, check_pixels, probe, read_image
+from tpsfm.features.upright import upright_features
+from tpsfm.images import ImageInfo, check_pixels, probe, read_image, turned
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import (
     Matches,
@@ -36,7 +37,7 @@ from tpsfm.model import Camera, Model
 from tpsfm.reconstruction import Options
 from tpsfm.results import open_map
 from tpsfm.retrieval import Index, train_vocabulary
-from tpsfm.stages import sample_descriptors, upright_features
+from tpsfm.stages import sample_descriptors
 from tpsfm.store import FeatureStore
 from tpsfm.workspace import Workspace, digest
 
@@ -103,7 +104,8 @@ class Map:
                 left out. Names that the map does not have are passed over.
 
         Returns:
-            A `Localization`; a photo that can't be read or found in the map has the status "failed".
+            A `Localization`; a photo without a pose as it is was tried turned by quarters too. One that can't be read or
+            found in the map has the status "failed".
 
         Raises:
             TpsfmError: the pixels are of another type or shape.
@@ -130,10 +132,16 @@ class Map:
         except TpsfmError as error:
             result.reason = str(error)
             return result, None
-        with _timed(result, "extract"):
-            features = upright_features(self.extractor, pixels, None, info.orientation)
-        self._find(result, features, ways, retrieved)
-        return result, features
+        attempts = []
+        for quarters in range(4):
+            attempt = Localization(name, seconds=result.seconds)
+            with _timed(attempt, "extract"):
+                features = upright_features(self.extractor, pixels, None, turned(info.orientation, quarters))
+            self._find(attempt, features, ways, retrieved)
+            attempts.append((attempt, features))
+            if attempt.pose is not None:
+                return attempts[-1]
+        return attempts[0]
 
     def _find(self, result: Localization, features: Features, ways: list[Intrinsics], retrieved) -> None:
         if not len(features):
