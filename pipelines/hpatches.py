@@ -7,6 +7,8 @@ MMA, features and matches: full resolution, at most 5,000 keypoints, mutual near
 sequence's five pairs (six images), then over sequences; the eight sequences of large images that D2-Net's protocol
 leaves out are left out. Homography AUC: shorter side 480, 1,024 keypoints, MAGSAC 3 px, mean corner error, over all
 pairs. Repeatability and localisation error: of those 1,024 keypoints, at 3 px, in both directions, in what both show.
+With --turned the other images are turned by quarters where small copies say that they are turned, as `tpsfm reconstruct
+--turned` does.
 Run again with the same --out, it goes on with the sequence where it stopped.
 """
 
@@ -22,8 +24,10 @@ from common import Pipeline, Results, load
 import tpsfm
 from tpsfm.evaluation.homography import corner_error, matching_accuracy, repeatability
 from tpsfm.evaluation.poses import pose_auc
-from tpsfm.images import read_image
+from tpsfm.features.upright import upright_features
+from tpsfm.images import read_image, turned
 from tpsfm.matching import mutual_nearest
+from tpsfm.turns import preview, relative_turn
 from tpsfm.view.charts import beside, curves
 from tpsfm.workspace import digest
 
@@ -96,21 +100,29 @@ def between_smaller(homography: np.ndarray, first: np.ndarray, second: np.ndarra
     return shrink @ homography @ grow
 
 
-def measure(folder: Path, large: tpsfm.Extractor, small: tpsfm.Extractor) -> dict:
+def orientations(extractor: tpsfm.Extractor, first: np.ndarray, others: list[np.ndarray]) -> list[int]:
+    """How each of the other images is to be seen (as an EXIF orientation) to be turned as the first is."""
+    shown = preview(extractor, first, 1)
+    turns = (relative_turn(shown, preview(extractor, other, 1)) for other in others)
+    return [turned(1, quarters if margin else 0) for quarters, margin in turns]
+
+
+def measure(folder: Path, large: tpsfm.Extractor, small: tpsfm.Extractor, turn: bool = False) -> dict:
     """One sequence: MMA [10] and AUC [4] in per cent, and the means of the rest."""
     first, others = read_sequence(folder)
     features = large.extract(first)
     first_small = smaller(first)
     features_small = small.extract(first_small)
     counts, accuracy, matches, errors, again = [len(features)], [], [], [], []
-    for image, homography in others:
-        found = large.extract(image)
+    seen = orientations(small, first, [image for image, _ in others]) if turn else [1] * len(others)
+    for (image, homography), orientation in zip(others, seen, strict=True):
+        found = upright_features(large, image, None, orientation)
         points = matched(features, found)
         counts.append(len(found))
         matches.append(len(points[0]))
         accuracy.append(matching_accuracy(*points, homography, THRESHOLDS))
         image_small, homography = smaller(image), between_smaller(homography, first, image)
-        found = small.extract(image_small)
+        found = upright_features(small, image_small, None, orientation)
         sizes = first_small.shape[1::-1], image_small.shape[1::-1]
         errors.append(corner_error(*matched(features_small, found), homography, sizes[0]))
         again.append(repeatability(features_small.keypoints, found.keypoints, homography, *sizes))
@@ -162,17 +174,18 @@ def figure(measured: dict[str, dict[str, dict]]) -> str:
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json, results.md and mma.svg.")
 @click.option("--each", is_flag=True, help="Also a line for each sequence.")
-def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path | None, each: bool) -> None:
+@click.option("--turned", "turn", is_flag=True, help="Turn images by quarters where small copies say so.")
+def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path | None, each: bool, turn: bool) -> None:
     folders = sequences(data)
     results = Results(out, "Homography sequences")
     measured: dict[str, dict[str, dict]] = {}
     for name in features:
         large = load(name, weights, max_keypoints=KEYPOINTS, max_size=LONGEST)
         small = load(name, weights, max_keypoints=AUC_KEYPOINTS, max_size=LONGEST)
-        version = digest([large.fingerprint, small.fingerprint])[:8]
+        version = digest([large.fingerprint, small.fingerprint, turn])[:8]
         measured[name] = {
             folder.name: results.row(
-                f"{name} {version} {folder.name}", lambda f=folder, a=large, b=small: measure(f, a, b)
+                f"{name} {version} {folder.name}", lambda f=folder, a=large, b=small: measure(f, a, b, turn)
             )
             for folder in folders
         }

@@ -104,8 +104,8 @@ class Map:
                 left out. Names that the map does not have are passed over.
 
         Returns:
-            A `Localization`; a photo without a pose as it is was tried turned by quarters too. One that can't be read or
-            found in the map has the status "failed".
+            A `Localization`; a photo that has no pose as it is was tried turned by quarters too. One that can't be read
+            or found in the map has the status "failed".
 
         Raises:
             TpsfmError: the pixels are of another type or shape.
