@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from localizing import HELD
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,26 @@ def real_photos() -> Path:
     if not folder:
         pytest.skip("TPSFM_DATA names no folder of real photos")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def held_out(courtyard, tmp_path_factory) -> Path:
+    """A map of eight photos of the courtyard in `map`, the two others in `queries`, all poses in `gt.json`."""
+    import tpsfm
+
+    out = tmp_path_factory.mktemp("held_out")
+    for folder in ("db", "queries"):
+        (out / folder).mkdir()
+    for photo in sorted((courtyard / "images").iterdir()):
+        shutil.copy(photo, out / ("queries" if photo.name in HELD else "db"))
+    shutil.copy(courtyard / "gt.json", out)
+    tpsfm.reconstruct(out / "db", out / "map", features="sift", max_keypoints=1500, threads=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def held_out_map(held_out):
+    """The map of `held_out`, loaded."""
+    import tpsfm
+
+    return tpsfm.Map(held_out / "map")

@@ -2,11 +2,12 @@
 
 import zlib  # noqa: F401  before pycolmap
 
+import cv2
 import numpy as np
 import pytest
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import CAMERA_MODELS, read_model
+from tpsfm.model import CAMERA_MODELS, quaternion, read_model
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -76,3 +77,11 @@ def test_damage_is_told_in_one_line(scene, tmp_path, name):
     (tmp_path / name).unlink()
     with pytest.raises(TpsfmError, match="missing"):
         read_model(tmp_path)
+
+
+def test_quaternions():
+    for turn in ([0, 0, 0], [0.3, -0.2, 0.9], [0, np.pi - 1e-3, 0]):
+        angle = np.linalg.norm(turn)
+        axis = np.array(turn) / max(angle, 1e-12)
+        expected = [np.cos(angle / 2), *(np.sin(angle / 2) * axis)]
+        np.testing.assert_allclose(quaternion(cv2.Rodrigues(np.array(turn, float))[0]), expected, atol=1e-9)
