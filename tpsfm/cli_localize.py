@@ -23,8 +23,8 @@ def localize(queries: Path, map_: Path | None, out: Path, add: bool, **given) ->
     """Find the poses of new photos in a map.
 
     A list has a row `name MODEL width height params...` for each photo, or just its name. OUT gets poses.txt (name qw
-    qx qy qz tx ty tz, world to camera, of the localized photos only), localization.json and localization.html. The
-    exit status is 0 if all photos were localized, 3 if some, 1 if none.
+    qx qy qz tx ty tz, world to camera, of the localized photos only), localization.json and localization.html. Run
+    again, it goes on where it stopped. The exit status is 0 if all photos were localized, 3 if some, 1 if none.
 
     \b
     Example:
@@ -45,7 +45,9 @@ def localize(queries: Path, map_: Path | None, out: Path, add: bool, **given) ->
     try:
         results = tpsfm.localize(queries, map_, out, add=add, progress=progress, **given)
     except KeyboardInterrupt:
-        raise TpsfmError(f"stopped; {out} tells of the photos done so far, the same command starts over") from None
+        raise TpsfmError(
+            f"stopped; {out} tells of the photos done so far, the same command goes on from there"
+        ) from None
     localized = sum(result.pose is not None for result in results)
     progress.say(f"localized           {localized} of {len(results)} photos")
     for result in results:

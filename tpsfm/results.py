@@ -8,6 +8,7 @@ from tpsfm import colmap
 from tpsfm.colmap.export import write_ply
 from tpsfm.diagnosis import why_left_out
 from tpsfm.errors import TpsfmError
+from tpsfm.images import file_digest
 from tpsfm.model import Model, read_model, summary
 from tpsfm.store import FeatureStore, MatchStore
 from tpsfm.workspace import Workspace, remember_map
@@ -60,6 +61,11 @@ def open_map(root: Path) -> tuple[Workspace, Model]:
     if not (workspace.sparse / "images.bin").exists():
         raise TpsfmError(f"{root}: there is no map yet; run 'tpsfm reconstruct' or 'tpsfm map'")
     return workspace, read_model(workspace.sparse)
+
+
+def map_digest(workspace: Workspace) -> str:
+    """A digest that tells a workspace's map from any other, itself built anew included."""
+    return file_digest(workspace.sparse / "images.bin")
 
 
 def diagnose(workspace: Workspace, registered: list[str]) -> dict[str, str]:

@@ -35,7 +35,7 @@ from tpsfm.localization.pose import (
 )
 from tpsfm.model import Camera, Model
 from tpsfm.reconstruction import Options
-from tpsfm.results import open_map
+from tpsfm.results import map_digest, open_map
 from tpsfm.retrieval import Index, train_vocabulary
 from tpsfm.stages import sample_descriptors
 from tpsfm.store import FeatureStore
@@ -60,6 +60,7 @@ class Map:
         workspace, model, extractor, options: of the map.
         images: the folder of its photos, which may be gone; they are not needed.
         ratio: of the matches, None tests nothing.
+        digest: tells this map from any other.
 
     Raises:
         TpsfmError: there is no map, it is damaged or empty, or the extractor is not the one that made its features.
@@ -69,6 +70,7 @@ class Map:
         if top_k < 1:
             raise TpsfmError(f"the number of images to retrieve must be at least 1, not {top_k}")
         self.workspace, self.model = open_map(Path(workspace))
+        self.digest = map_digest(self.workspace)
         self.top_k = top_k
         if not self.model.images or not len(self.model.points):
             raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
@@ -86,6 +88,18 @@ class Map:
         self._cameras = _known_cameras(self.model, self.images)
         focals = [self.model.cameras[pose.camera_id].matrix[0, 0] for pose in self.model.images.values()]
         self._error = float(self.model.errors.mean() / np.median(focals))  # radians
+
+    @property
+    def fingerprint(self) -> dict:
+        """All that a pose depends on beside the photo and its camera, JSON-serializable."""
+        return {
+            "map": self.digest,
+            "extractor": self.extractor.fingerprint,
+            "min_similarity": self.options.min_similarity,
+            "ratio": self.ratio,
+            "seed": self.options.seed,
+            "top_k": self.top_k,
+        }
 
     def localize(
         self,

@@ -17,6 +17,7 @@ from tpsfm.localization.pose import Localization
 from tpsfm.model import Camera, Model, Pose, quaternion
 
 POSES, RECORD, PAGE = "poses.txt", "localization.json", "localization.html"
+_AS_THEY_ARE = ("name", "status", "reason", "camera_source", "inliers", "ratio", "retrieved", "best_image", "seconds")
 
 
 def write_results(out: Path, map_root: Path, queries: Path, results: list[Localization]) -> None:
@@ -36,7 +37,7 @@ def write_results(out: Path, map_root: Path, queries: Path, results: list[Locali
         "queries": str(queries.resolve()),
         "localized": len(localized),
         "failed": len(results) - len(localized),
-        "results": [_record(result) for result in results],
+        "results": [to_record(result) for result in results],
     }
     write_text(out / POSES, "".join(f"{row}\n" for row in rows))
     write_text(out / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -51,22 +52,18 @@ def read_queries(results: str | Path) -> tuple[Model, Path]:
     path = Path(results) / RECORD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        cameras, images = {}, {}
-        for number, entry in enumerate(entry for entry in content["results"] if entry["pose"]):
-            rotation = np.array(entry["pose"]["rotation"], float).reshape(3, 3)
-            translation = np.array(entry["pose"]["translation"], float).reshape(3)
-            camera = Camera(**entry["camera"])
-            params = check_parameters(camera.model, camera.params, RECORD)
-            if not np.isfinite([*rotation.flat, *translation]).all() or min(camera.width, camera.height) < 1:
-                raise ValueError
-            cameras[number] = replace(camera, params=params)
-            images[entry["name"]] = Pose(number, rotation, translation, entry["inliers"])
+        found = [from_record(entry) for entry in content["results"]]
         folder = Path(content["queries"])
     except OSError as error:
         raise TpsfmError(f"no results in {results}: {path.name}: {error.strerror}; run 'tpsfm localize'") from error
     except (ValueError, KeyError, TypeError, TpsfmError):
         raise TpsfmError(f"{path} is damaged; run 'tpsfm localize' again") from None
-    return Model.of_cameras(cameras, images), folder
+    localized = [result for result in found if result.pose is not None]
+    images = {
+        result.name: replace(result.pose, camera_id=number, observations=result.inliers)
+        for number, result in enumerate(localized)
+    }
+    return Model.of_cameras({number: result.camera for number, result in enumerate(localized)}, images), folder
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,7 +84,8 @@ def _numbers(pose: Pose) -> list[float]:
     return [float(value) for value in (*quaternion(pose.rotation), *pose.translation)]
 
 
-def _record(result: Localization) -> dict:
+def to_record(result: Localization) -> dict:
+    """What localization.json tells of a query: all but its matches and lines, as JSON values."""
     pose = result.pose
     return {
         "name": result.name,
@@ -112,6 +110,28 @@ def _record(result: Localization) -> dict:
         "best_image": result.best_image,
         "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
     }
+
+
+def from_record(entry: dict) -> Localization:
+    """The query that `to_record` told of; ValueError, KeyError, TypeError or TpsfmError where the record is damaged."""
+    given = {key: entry[key] for key in _AS_THEY_ARE}
+    if entry["pose"] is None:
+        return Localization(**given)
+    rotation = np.array(entry["pose"]["rotation"], float).reshape(3, 3)
+    translation = np.array(entry["pose"]["translation"], float).reshape(3)
+    covariance = np.array(entry["covariance"], float).reshape(6, 6)
+    camera = Camera(**entry["camera"])
+    params = check_parameters(camera.model, camera.params, RECORD)
+    if not np.isfinite([*rotation.flat, *translation]).all() or min(camera.width, camera.height) < 1:
+        raise ValueError
+    return Localization(
+        **given,
+        pose=Pose(0, rotation, translation),
+        camera=replace(camera, params=params),
+        position_uncertainty=entry["position_uncertainty"],
+        rotation_uncertainty=entry["rotation_uncertainty_degrees"],
+        covariance=covariance,
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -1,11 +1,12 @@
-"""Many queries in one go: no bad one stops the rest, and the results are written at the end."""
+"""Many queries in one go: no bad one stops the rest, and those that are done are not done again."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from tpsfm.errors import TpsfmError
-from tpsfm.images import probe
+from tpsfm.images import file_digest, probe
 from tpsfm.localization.extend import Extension
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.map import Map
@@ -13,8 +14,10 @@ from tpsfm.localization.page import page
 from tpsfm.localization.pose import Localization
 from tpsfm.localization.queries import Query, list_queries
 from tpsfm.localization.results import PAGE, write_results, write_text
+from tpsfm.localization.store import STORE, LocalizationStore
 from tpsfm.model import Camera
 from tpsfm.progress import Quiet
+from tpsfm.workspace import digest
 
 
 def localize(
@@ -31,7 +34,8 @@ def localize(
 ) -> list[Localization]:
     """Localize photos in a map, and write poses.txt, localization.json and localization.html into `out`.
 
-    Where it is interrupted, these tell of the photos that were done.
+    Where it is interrupted, these tell of the photos that were done, and the same call goes on from there: photos that
+    `out`/localization.h5 has of this map with the same options are not localized again.
 
     Args:
         queries: a folder, a photo, or a list with intrinsics (see `list_queries`).
@@ -62,12 +66,19 @@ def localize(
         map = Map(map, device, top_k)
     extension = Extension(map, out / "map") if add else None
     progress = progress or Quiet()
-    results = []
+    results, kept = [], 0
     try:
-        with progress.bar("localizing", len(wanted)) as update:
+        with LocalizationStore(out / STORE, "a") as store, progress.bar("localizing", len(wanted)) as update:
             for query in wanted:
                 path = root / query.name
-                result, features = map.localize_with_features(path, _camera(query, path, given), query.name)
+                lens = _camera(query, path, given)
+                key = _key(map, path, lens)
+                found = store.find(query.name, key, add)
+                kept += found is not None
+                if found is None:
+                    found = map.localize_with_features(path, lens, query.name)
+                    store.keep(found[0], found[1] if add and found[0].pose is not None else None, key)
+                result, features = found
                 results.append(result)
                 if extension is not None and result.pose is not None:
                     extension.add(path, result, features)
@@ -76,6 +87,8 @@ def localize(
         if results:
             write_results(out, map.workspace.root, root, results)
             write_text(out / PAGE, page(map.model, results, root, map.images))
+    if kept:
+        progress.say(f"kept                {kept} of {len(results)} photos, done before in this map with these options")
     if extension is not None:
         extension.finish(progress)
     return results
@@ -90,3 +103,12 @@ def _camera(query: Query, path: Path, given: tuple[str, list[float]] | None) -> 
     except TpsfmError:
         return None
     return Camera(given[0], info.width, info.height, given[1])
+
+
+def _key(map: Map, path: Path, camera: Camera | None) -> str:
+    """A digest of all that the localization of a photo depends on."""
+    try:
+        photo = file_digest(path)
+    except TpsfmError as error:
+        photo = str(error)
+    return digest([map.fingerprint, photo, None if camera is None else asdict(camera)])
