@@ -1,8 +1,10 @@
 """Many queries in one go, by the command: what it leaves, what it says, and that no bad one stops it."""
 
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -85,3 +87,14 @@ def test_exit_status_and_the_last_map(held_out, tmp_path, monkeypatch):
     cv2.imwrite("foreign.png", noise())
     assert command("localize", "--query", "foreign.png", "--out", "none")[0] == 1
     assert (tmp_path / "none" / "poses.txt").read_text() == ""
+
+
+def test_results_that_cannot_be_written_are_told_at_the_start(held_out, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "localization.json").mkdir(parents=True)
+    (tmp_path / "locked").mkdir(mode=0o555)
+    outs = [tmp_path / "file", tmp_path / "file" / "out", tmp_path / "taken"]
+    outs.append(tmp_path / "locked" if os.geteuid() else Path("/proc"))
+    for out in outs:
+        status, said = command("localize", "--query", held_out / "queries", "--map", tmp_path / "none", "--out", out)
+        assert status == 1 and said.startswith("Error: can't write") and str(out) in said and said.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,6 +19,23 @@ from tpsfm.model import Camera, Model, Pose, quaternion
 
 POSES, RECORD, PAGE = "poses.txt", "localization.json", "localization.html"
 _AS_THEY_ARE = ("name", "status", "reason", "camera_source", "inliers", "ratio", "retrieved", "best_image", "seconds")
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of the results where it is missing.
+
+    Raises:
+        TpsfmError: the results can't be written there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise TpsfmError(f"can't write to '{out}': {error.strerror}; name another folder with --out") from error
+    for name in (POSES, RECORD, PAGE):
+        if (out / name).is_dir():
+            raise TpsfmError(f"can't write '{out / name}': it is a folder; name another folder with --out")
 
 
 def write_results(out: Path, map_root: Path, queries: Path, results: list[Localization]) -> None:

@@ -13,7 +13,7 @@ from tpsfm.localization.map import Map
 from tpsfm.localization.page import page
 from tpsfm.localization.pose import Localization
 from tpsfm.localization.queries import Query, list_queries
-from tpsfm.localization.results import PAGE, write_results, write_text
+from tpsfm.localization.results import PAGE, make_folder, write_results, write_text
 from tpsfm.localization.store import STORE, LocalizationStore
 from tpsfm.model import Camera
 from tpsfm.progress import Quiet
@@ -58,10 +58,7 @@ def localize(
     given = None if camera is None else parse_camera(camera)
     root, wanted = list_queries(queries, images)
     out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TpsfmError(f"can't write to '{out}': {error.strerror}; name another folder") from error
+    make_folder(out)
     if not isinstance(map, Map):
         map = Map(map, device, top_k)
     extension = Extension(map, out / "map") if add else None
