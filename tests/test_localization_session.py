@@ -13,6 +13,7 @@ from localizing import HELD, command, noise
 
 from tpsfm.errors import TpsfmError
 from tpsfm.localization.results import read_queries
+from tpsfm.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,13 @@ def test_the_page_needs_nothing_else(session):
 
 
 def test_results_are_viewed_with_the_map(session, held_out, tmp_path):
-    queries, folder = read_queries(session[0] / "results")
+    workspace = Workspace.open(held_out / "map")
+    queries, folder = read_queries(session[0] / "results", workspace)
     assert sorted(queries.images) == [f"phone/{name}" for name in HELD]
     assert folder == (session[0] / "night").resolve()
     assert queries.cameras[queries.images[f"phone/{HELD[0]}"].camera_id].width == 480
     with pytest.raises(TpsfmError, match="run 'tpsfm localize'"):
-        read_queries(tmp_path)
+        read_queries(tmp_path, workspace)
     content = json.loads((session[0] / "results" / "localization.json").read_text())
     entry = next(entry for entry in content["results"] if entry["pose"])
     for part, change in (
@@ -68,9 +70,24 @@ def test_results_are_viewed_with_the_map(session, held_out, tmp_path):
         damaged = {**content, "results": [{**entry, part: {**entry[part], **change}}]}
         (tmp_path / "localization.json").write_text(json.dumps(damaged))
         with pytest.raises(TpsfmError, match="is damaged"):
-            read_queries(tmp_path)
+            read_queries(tmp_path, workspace)
     (tmp_path / "localization.json").unlink()
     assert command("view", held_out / "map", "--queries", tmp_path, "--snapshot", tmp_path / "a.png")[0] == 1
+
+
+def test_results_of_another_map_are_not_shown(session, held_out, tmp_path):
+    results = session[0] / "results"
+    moved = tmp_path / "moved"
+    shutil.copytree(held_out / "map", moved)
+    snapshot = ("--queries", results, "--snapshot", tmp_path / "a.png")
+    assert command("view", moved, *snapshot)[0] == 0
+    images = moved / "sparse" / "images.bin"
+    data = bytearray(images.read_bytes())
+    data[12] ^= 1  # in the first rotation
+    images.write_bytes(data)
+    status, said = command("view", moved, *snapshot)
+    assert status == 1 and said.count("\n") == 1
+    assert f"{results} are of another map (in {held_out / 'map'})" in said and str(moved) in said
 
 
 def test_exit_status_and_the_last_map(held_out, tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ def view(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host
     if queries is not None:
         from tpsfm.localization.results import read_queries
 
-        found, folder = read_queries(queries)
+        found, folder = read_queries(queries, workspace)
     if snapshot is not None:
         from tpsfm.view.snapshot import snapshot as draw
 

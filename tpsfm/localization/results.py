@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from tpsfm.errors import TpsfmError
 from tpsfm.localization.intrinsics import check_parameters
 from tpsfm.localization.pose import Localization
 from tpsfm.model import Camera, Model, Pose, quaternion
+from tpsfm.results import map_digest
+from tpsfm.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tpsfm.localization.map import Map
 
 POSES, RECORD, PAGE = "poses.txt", "localization.json", "localization.html"
 _AS_THEY_ARE = ("name", "status", "reason", "camera_source", "inliers", "ratio", "retrieved", "best_image", "seconds")
@@ -38,7 +44,7 @@ def make_folder(out: Path) -> None:
             raise TpsfmError(f"can't write '{out / name}': it is a folder; name another folder with --out")
 
 
-def write_results(out: Path, map_root: Path, queries: Path, results: list[Localization]) -> None:
+def write_results(out: Path, loaded: Map, queries: Path, results: list[Localization]) -> None:
     """Write `out`/poses.txt and `out`/localization.json, each whole or not at all.
 
     poses.txt has a row `name qw qx qy qz tx ty tz` (world to camera) for each localized query, as the Aachen benchmark
@@ -51,7 +57,8 @@ def write_results(out: Path, map_root: Path, queries: Path, results: list[Locali
     rows = [" ".join([result.name, *map(repr, _numbers(result.pose))]) for result in localized]
     content = {
         "tpsfm": __version__,
-        "map": str(map_root.resolve()),
+        "map": str(loaded.workspace.root.resolve()),
+        "map_digest": loaded.digest,
         "queries": str(queries.resolve()),
         "localized": len(localized),
         "failed": len(results) - len(localized),
@@ -61,21 +68,27 @@ def write_results(out: Path, map_root: Path, queries: Path, results: list[Locali
     write_text(out / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_queries(results: str | Path) -> tuple[Model, Path]:
-    """The localized queries of a results folder as a model without points, in the map's frame, and their folder.
+def read_queries(results: str | Path, workspace: Workspace) -> tuple[Model, Path]:
+    """The localized queries of a results folder as a model without points, in the workspace's map, and their folder.
 
     Raises:
-        TpsfmError: there are no results, or they are damaged.
+        TpsfmError: there are no results, they are damaged, or of another map.
     """
     path = Path(results) / RECORD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = [from_record(entry) for entry in content["results"]]
-        folder = Path(content["queries"])
+        folder, root, made = Path(content["queries"]), content["map"], content["map_digest"]
     except OSError as error:
         raise TpsfmError(f"no results in {results}: {path.name}: {error.strerror}; run 'tpsfm localize'") from error
     except (ValueError, KeyError, TypeError, TpsfmError):
         raise TpsfmError(f"{path} is damaged; run 'tpsfm localize' again") from None
+    if made != map_digest(workspace):
+        other = "as it was before" if root == str(workspace.root.resolve()) else f"in {root}"
+        raise TpsfmError(
+            f"the poses in {results} are of another map ({other}) than that in {workspace.root}; run 'tpsfm localize'"
+            f" with this one"
+        )
     localized = [result for result in found if result.pose is not None]
     images = {
         result.name: replace(result.pose, camera_id=number, observations=result.inliers)

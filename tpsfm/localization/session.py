@@ -82,7 +82,7 @@ def localize(
                 update(len(results), len(wanted))
     finally:
         if results:
-            write_results(out, map.workspace.root, root, results)
+            write_results(out, map, root, results)
             write_text(out / PAGE, page(map.model, results, root, map.images))
     if kept:
         progress.say(f"kept                {kept} of {len(results)} photos, done before in this map with these options")
