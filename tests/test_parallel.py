@@ -41,5 +41,7 @@ def test_devices(monkeypatch):
         choose_device("toaster")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(TpsfmError, match="device 'cuda:1': no GPU"):
-        choose_device("cuda:1")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda:1", "mps", "mps:0"):
+        with pytest.raises(TpsfmError, match=f"device '{name}': no GPU"):
+            choose_device(name)

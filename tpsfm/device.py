@@ -15,8 +15,9 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise TpsfmError(f"device '{name}': no GPU that PyTorch can use here; take --device cpu")
+    for kind, backend in (("cuda", torch.cuda), ("mps", torch.backends.mps)):
+        if name.startswith(kind) and not backend.is_available():
+            raise TpsfmError(f"device '{name}': no GPU that PyTorch can use here; take --device cpu")
     try:
         return torch.device(name)
     except RuntimeError:
