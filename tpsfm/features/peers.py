@@ -21,7 +21,7 @@ from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, shrunk
-from tpsfm.images import file_digest
+from tpsfm.images import check_pixels, file_digest
 
 _NO_LIMIT = 1 << 20
 
@@ -84,6 +84,7 @@ class Peer(Extractor):
 
     @torch.inference_mode()
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
+        check_pixels(image)
         small = shrunk(image, self.max_size)
         if small.ndim == 2:
             small = np.repeat(small[..., None], 3, axis=2)

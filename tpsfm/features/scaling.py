@@ -37,12 +37,7 @@ def reduced(image: np.ndarray, mask: np.ndarray | None, max_size: int) -> tuple[
 
 
 def shrunk(image: np.ndarray, max_size: int) -> np.ndarray:
-    """An image uint8 [H, W] or [H, W, 3] with its longer side at most `max_size` pixels.
-
-    Raises:
-        TpsfmError: it is no such image.
-    """
-    check_pixels(image)
+    """An image uint8 [H, W] or [H, W, 3] with its longer side at most `max_size` pixels."""
     height, width = image.shape[:2]
     scale = max_size / max(width, height)
     if scale >= 1:
