@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import faiss
 import numpy as np
@@ -10,6 +10,8 @@ import torch
 from tpr.vlad import Vocabulary, cluster
 
 from tpsfm.errors import TpsfmError
+from tpsfm.store import FeatureStore
+from tpsfm.workspace import digest
 
 # Images whose descriptors are searched, and searched for, at a time.
 CHUNK = 4096
@@ -29,6 +31,23 @@ def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> Voca
     if not 1 <= size <= len(samples):
         raise TpsfmError(f"a vocabulary of {size} needs as many descriptors, there are {len(samples)}")
     return Vocabulary(cluster(samples, size, seed, most_each=1000))
+
+
+def photos_vocabulary(store: FeatureStore, names: Iterable[str], seed: int, images: int = 200) -> Vocabulary:
+    """The vocabulary of features that have none of their own: trained on up to `images` of these photos, at random.
+
+    Raises:
+        TpsfmError: they have too few descriptors.
+    """
+    names = sorted(names)
+    drawn = np.random.default_rng(seed).permutation(len(names))[:images]
+    samples = np.concatenate([store.read(names[i]).descriptors[:1000] for i in sorted(drawn)])
+    return train_vocabulary(samples, seed=seed)
+
+
+def key_of_global(store: FeatureStore, name: str, vocabulary: Vocabulary) -> str:
+    """The key under which the store holds an image's global descriptor where it is up to date."""
+    return digest([store.key(name), vocabulary.digest])
 
 
 class Index:

@@ -195,24 +195,18 @@ def make_pairs(
 
 
 def _retrieved(workspace, photos, neighbours, vocabulary, seed, progress) -> list[pairing.Pair]:
-    from tpsfm.retrieval import train_vocabulary
+    from tpsfm.retrieval import key_of_global, photos_vocabulary
 
     with FeatureStore(workspace.features, "a") as store:
         if vocabulary is None:
-            vocabulary = train_vocabulary(sample_descriptors(store, sorted(photos), seed), seed=seed)
+            vocabulary = photos_vocabulary(store, photos, seed)
         with progress.bar("retrieval", len(photos)) as update:
-            for done, (name, key) in enumerate(sorted(photos.items()), 1):
-                wanted = digest([key, vocabulary.digest])
+            for done, name in enumerate(sorted(photos), 1):
+                wanted = key_of_global(store, name, vocabulary)
                 if store.global_key(name) != wanted:
                     store.write_global(name, vocabulary.describe(store.read(name).descriptors), wanted)
                 update(done, len(photos))
         return pairing.from_retrieval(sorted(photos), store.read_global, neighbours)
-
-
-def sample_descriptors(store: FeatureStore, names: list[str], seed: int, images: int = 200) -> np.ndarray:
-    """Descriptors [M, D] of up to `images` photos drawn at random."""
-    drawn = np.random.default_rng(seed).permutation(len(names))[:images]
-    return np.concatenate([store.read(names[i]).descriptors[:1000] for i in sorted(drawn)])
 
 
 def match(

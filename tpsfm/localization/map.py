@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tpr.vlad import Vocabulary
 
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
@@ -36,10 +35,9 @@ from tpsfm.localization.pose import (
 from tpsfm.model import Camera, Model
 from tpsfm.reconstruction import Options
 from tpsfm.results import map_digest, open_map
-from tpsfm.retrieval import Index, train_vocabulary
-from tpsfm.stages import sample_descriptors
+from tpsfm.retrieval import Index, key_of_global, photos_vocabulary
 from tpsfm.store import FeatureStore
-from tpsfm.workspace import Workspace, digest
+from tpsfm.workspace import Workspace
 
 FIRST = 5  # images matched at first; most photos need no more
 ENOUGH = 200  # inliers with which the others are left alone
@@ -80,7 +78,9 @@ class Map:
         self.images = Path(self.workspace.manifest.get("images") or "")
         with FeatureStore(self.workspace.features) as store:
             _check_extractor(self.workspace, store, self.extractor)
-            self._vocabulary = self._find_vocabulary(store)
+            self._vocabulary = self.extractor.vocabulary or photos_vocabulary(
+                store, self.workspace.manifest["photos"], self.options.seed
+            )
             self._index = Index()
             device = torch.device(self.extractor.device)
             self._landmarks = read_landmarks(self.workspace, store, device, self._visitor(store))
@@ -232,18 +232,12 @@ class Map:
         ends = features.keypoints[matches.keypoints], self._landmarks.keypoints[matches.landmarks]
         result.lines = np.hstack(ends).astype(np.float32)
 
-    def _find_vocabulary(self, store: FeatureStore) -> Vocabulary:
-        if self.extractor.vocabulary is not None:
-            return self.extractor.vocabulary
-        samples = sample_descriptors(store, sorted(self.workspace.manifest["photos"]), self.options.seed)
-        return train_vocabulary(samples, seed=self.options.seed)
-
     def _visitor(self, store: FeatureStore):
         """Adds each image's global descriptor to the index: the stored one where it is up to date."""
         vocabulary = self._vocabulary
 
         def visit(name: str, features: Features) -> None:
-            stored = store.global_key(name) == digest([store.key(name), vocabulary.digest])
+            stored = store.global_key(name) == key_of_global(store, name, vocabulary)
             vector = store.read_global(name) if stored else vocabulary.describe(features.descriptors)
             self._index.add([name], vector[None])
 
