@@ -174,11 +174,7 @@ def main(data, version, features, pairs_file, truth, retrieved: int, covisible: 
     if poses:
         results.say(f"Accuracy in % against {truth.name}, without any alignment:")
         results.table({"with truth": "d", **dict.fromkeys(WITHIN, ".1f"), "median m": ".3f", "median °": ".3f"}, lines)
-    results.say("As the paper prints them; not measured here:")
-    results.table(
-        dict.fromkeys(WITHIN, ".1f"),
-        {name: dict(zip(WITHIN, values, strict=True)) for name, values in PUBLISHED.items()},
-    )
+    results.published("As the paper prints them; not measured here:", list(WITHIN), ".1f", PUBLISHED)
     results.write()
 
 

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import metadata
@@ -88,6 +88,14 @@ class Results:
             cells = [_cell(values.get(name), style) for name, style in columns.items()]
             lines.append(f"| {heading} | " + " | ".join(cells) + " |")
         self.say("\n".join(lines))
+
+    def published(self, text: str, columns: Sequence[str], style: str, rows: Mapping[str, Sequence[float]]) -> None:
+        """Say that, and print a table of what others measured: a value for each column."""
+        self.say(text)
+        self.table(
+            dict.fromkeys(columns, style),
+            {name: dict(zip(columns, values, strict=True)) for name, values in rows.items()},
+        )
 
     def say(self, text: str) -> None:
         """Print a paragraph; `results.md` will hold it too."""

@@ -196,10 +196,8 @@ def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path 
     illumination = sum(folder.name.startswith("i_") for folder in folders)
     results.say(f"{len(folders)} sequences, {illumination} of them illumination:")
     results.table(columns | {"features": ".0f", "matches": ".0f"}, lines)
-    results.say("Published in the paper, on the full set of 108 sequences; theirs, not measured here:")
-    names = ("MMA@3", "AUC@2", "AUC@5")
-    published = {name: dict(zip(names, values, strict=True)) for name, values in PUBLISHED.items()}
-    results.table(dict.fromkeys(names, ".2f"), published)
+    text = "Published in the paper, on the full set of 108 sequences; theirs, not measured here:"
+    results.published(text, ("MMA@3", "AUC@2", "AUC@5"), ".2f", PUBLISHED)
     results.write()
     if out is not None:
         (out / "mma.svg").write_text(figure(measured))

@@ -164,11 +164,8 @@ def main(data: Path, names, features, weights, max_keypoints: int, alignment: st
         (out / f"{sequence.name}.svg").write_text(plan(lines, f"KITTI {sequence.name}", "m"))
     results.say(f"RMSE, APE and RPE after alignment '{alignment}' of each whole path:")
     results.table(COLUMNS, rows)
-    results.say("RMSE in metres, and FPS, as the paper prints them for the full sequences; not measured here:")
-    results.table(
-        dict.fromkeys(SEQUENCES, ".2f"),
-        {name: dict(zip(SEQUENCES, values, strict=True)) for name, values in PUBLISHED.items()},
-    )
+    text = "RMSE in metres, and FPS, as the paper prints them for the full sequences; not measured here:"
+    results.published(text, SEQUENCES, ".2f", PUBLISHED)
     results.write()
 
 
