@@ -146,6 +146,7 @@ def main(data, version, features, pairs_file, truth, retrieved: int, covisible: 
     poses = read_truth(truth) if truth else {}
     rely = {"version": dataset.version, "retrieved": file_digest(pairs_file)[:8] if pairs_file else retrieved}
     rely |= {"covisible": covisible, **limits, "weights": weights_version(limits["weights"])}
+    del rely["threads"]  # they change no result
     results = Results(out, f"Aachen Day-Night v{dataset.version}", rely)
     lines: dict[str, dict] = {}
     for name in features:

@@ -169,6 +169,7 @@ def test_what_is_there_is_not_computed_again(done, monkeypatch):
     monkeypatch.setattr(aachen, "build_map", pytest.fail)
     again = run(*arguments)
     assert again.exit_code == 0 and said.endswith(again.output[again.output.index("| |") :])
+    assert run(*arguments, "--threads", 2).exit_code == 0
     assert "other options" in run(*arguments, "--seed", 1).output
 
 
