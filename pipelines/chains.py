@@ -5,9 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import click
+
 import tpsfm
 
 STAGES = ("features", "matches", "map")
+CHAINS = [  # options of a benchmark of whole chains side by side
+    click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sets."),
+    click.option(
+        "--features", multiple=True, default=("tpr", "sift", "colmap"), show_default=True, help="May be repeated."
+    ),
+    click.option("--scene", "scenes", multiple=True, help="Only this set; may be repeated."),
+    click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out."),
+    click.option("--max-keypoints", default=8192, show_default=True),
+    click.option("--max-size", default=1600, show_default=True),
+    click.option("--threads", default=2, show_default=True),
+    click.option("--seed", default=0, show_default=True),
+    click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json and results.md."),
+]
 
 
 @dataclass(frozen=True)

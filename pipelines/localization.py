@@ -17,11 +17,12 @@ from pathlib import Path
 
 import click
 import numpy as np
-from chains import Limits
+from chains import CHAINS, Limits
 from common import Pipeline, Results, in_process, weights_version
 from PIL import Image
 
 import tpsfm
+from tpsfm.cli_options import options
 from tpsfm.evaluation.localization import THRESHOLDS, accuracy, extent, localization_errors
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
@@ -176,25 +177,15 @@ def others(data: Path, scene: Path) -> dict[str, Path]:
 
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sets.")
-@click.option(
-    "--features", multiple=True, default=("tpr", "sift", "colmap"), show_default=True, help="May be repeated."
-)
-@click.option("--scene", "scenes", multiple=True, help="Only this set; may be repeated.")
+@options(CHAINS)
 @click.option("--folds", type=click.IntRange(1, 4), default=4, show_default=True)
 @click.option("--dusk", help="SCENE/PHOTO to localize in the map of that set's other photos.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
-@click.option("--max-keypoints", default=8192, show_default=True)
-@click.option("--max-size", default=1600, show_default=True)
-@click.option("--threads", default=2, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json and results.md.")
-def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: int, dusk: str, out: Path, **options):
-    limits = Limits(**options)
+def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: int, dusk: str, out: Path, **limited):
+    limits = Limits(**limited)
     chosen = [data / name for name in scenes] or sorted(path.parent for path in data.glob("*/gt.json"))
     if not chosen or not all((scene / "gt.json").exists() for scene in chosen):
         raise tpsfm.TpsfmError(f"{data}: no set with images/ and gt.json there")
-    results = Results(out, "Localization", options | {"weights": weights_version(limits.weights)})
+    results = Results(out, "Localization", limited | {"weights": weights_version(limits.weights)})
     kept: dict[tuple[str, str], list[dict]] = {}
     for scene in chosen:
         for fold in FOLDS[:folds]:

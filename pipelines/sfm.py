@@ -16,10 +16,11 @@ from itertools import product
 from pathlib import Path
 
 import click
-from chains import STAGES, Limits, reconstruct
+from chains import CHAINS, STAGES, Limits, reconstruct
 from common import Pipeline, Results, in_process, weights_version
 
 import tpsfm
+from tpsfm.cli_options import options
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
 from tpsfm.images import list_images
 from tpsfm.model import read_model, summary
@@ -58,17 +59,7 @@ def measure(features: str, scene: Path, out: Path, limits: Limits) -> dict:
 
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sets.")
-@click.option(
-    "--features", multiple=True, default=("tpr", "sift", "colmap"), show_default=True, help="May be repeated."
-)
-@click.option("--scene", "scenes", multiple=True, help="Only this set; may be repeated.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
-@click.option("--max-keypoints", default=8192, show_default=True)
-@click.option("--max-size", default=1600, show_default=True)
-@click.option("--threads", default=2, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json and results.md.")
+@options(CHAINS)
 def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], out: Path | None, **limits) -> None:
     folders = [data / name for name in scenes] or sorted(path for path in data.glob("*") if path.is_dir())
     missing = [folder for folder in folders if not (folder / "images").is_dir()]
