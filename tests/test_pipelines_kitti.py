@@ -75,7 +75,7 @@ def test_a_bend_is_followed(street):
 def test_a_stop_makes_no_keyframes(street):
     odometry = follow(street, drive(18, stop=range(6, 12)))
     moving = follow(street, drive(12))
-    assert odometry.keyframes == moving.keyframes
+    assert odometry.map.keyframes == moving.map.keyframes
     positions = odometry.path()[:, :3, 3]
     step = np.linalg.norm(positions[1] - positions[0])
     assert np.linalg.norm(np.diff(positions[6:13], axis=0), axis=1).max() < 0.02 * step

@@ -1,0 +1,182 @@
+"""The local map of visual odometry: the points that the last keyframes see, by which the next frame finds its pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from tpsfm.colmap.adjustment import adjust
+from tpsfm.model import Camera
+
+WINDOW = 8  # keyframes that are adjusted together
+PIXELS = 2.0  # reprojection error of an inlier
+RADIUS = 10.0  # pixels round a projected point where it is searched for
+MIN_ANGLE = np.radians(1.0)  # between the rays to a new point
+MIN_INLIERS = 12  # of PnP
+
+
+@dataclass
+class Frame:
+    """A frame's keypoints [N, 2], descriptors [N, D], and the track [N] each belongs to.
+
+    `pose` is float64 [3, 4], world to camera; None until it is known.
+    """
+
+    keypoints: np.ndarray
+    descriptors: np.ndarray
+    tracks: np.ndarray
+    pose: np.ndarray | None = None
+
+
+class LocalMap:
+    """Points by the track that shows them, and the keyframes that are adjusted with them.
+
+    Attributes:
+        camera, matrix: a pinhole, its intrinsics known.
+        points: float64 [3] by track.
+        window: the last keyframes.
+        keyframes: how many there were in all.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self.camera, self.matrix = camera, camera.matrix
+        self.points: dict[int, np.ndarray] = {}
+        self.window: list[Frame] = []
+        self.keyframes = 0
+        self._tracks = 0
+
+    def restart(self, *keyframes: Frame) -> None:
+        """Forget all points, and begin with these keyframes."""
+        self.points, self.window = {}, list(keyframes)
+
+    def extend(self, frame: Frame) -> None:
+        """Take in a keyframe: its new points, and where all of the window stand."""
+        self.keyframes += 1
+        self.window = [*self.window[-WINDOW + 1 :], frame]
+        self.triangulate(frame)
+        self.adjust()
+
+    def fresh(self, count: int) -> np.ndarray:
+        """New track numbers [count]."""
+        self._tracks += count
+        return np.arange(self._tracks - count, self._tracks)
+
+    def known(self, frame: Frame) -> np.ndarray:
+        """The keypoints [K] whose points are in the map."""
+        return np.flatnonzero([track in self.points for track in frame.tracks])
+
+    def pnp(self, frame: Frame, guess: np.ndarray) -> np.ndarray | None:
+        """The pose by the points that the frame sees; what disagrees leaves its track."""
+        known = self.known(frame)
+        if len(known) < MIN_INLIERS:
+            return None
+        points, keypoints = self._positions(frame.tracks[known]), frame.keypoints[known]
+        turn, shift = cv2.Rodrigues(guess[:, :3])[0], guess[:, 3:].copy()
+        found, turn, shift, inliers = cv2.solvePnPRansac(
+            points, keypoints, self.matrix, None, turn, shift, True, 200, PIXELS, 0.999
+        )
+        if not found or inliers is None or len(inliers) < MIN_INLIERS:
+            return None
+        own = inliers[:, 0]
+        turn, shift = cv2.solvePnPRefineLM(points[own], keypoints[own], self.matrix, None, turn, shift)
+        pose = np.c_[cv2.Rodrigues(turn)[0], shift]
+        wrong = known[self._errors(pose, points, keypoints) > 2 * PIXELS]
+        frame.tracks[wrong] = self.fresh(len(wrong))
+        return pose
+
+    def search(self, frame: Frame, similarities: np.ndarray) -> None:
+        """Find points of the map where they must be, as similar as the matches [M] from frame to frame were."""
+        held = set(frame.tracks.tolist())
+        tracks, descriptors = [], []
+        for keyframe in reversed(self.window):
+            new = [row for row in self.known(keyframe) if keyframe.tracks[row] not in held]
+            tracks.extend(keyframe.tracks[new].tolist())
+            descriptors.append(keyframe.descriptors[new])
+            held.update(tracks)
+        tracks, descriptors = np.array(tracks, int), np.concatenate(descriptors)
+        free = np.flatnonzero([track not in self.points for track in frame.tracks])
+        points = self._positions(tracks)
+        expected = np.where(_depth(frame.pose, points)[:, None] > 0, self._project(frame.pose, points), np.inf)
+        keypoints = frame.keypoints[free]
+        near = np.abs(expected[:, None, 0] - keypoints[None, :, 0]) < RADIUS
+        point, keypoint = np.nonzero(near & (np.abs(expected[:, None, 1] - keypoints[None, :, 1]) < RADIUS))
+        similarity = (descriptors[point] * frame.descriptors[free[keypoint]]).sum(1)
+        order = np.argsort(-similarity, kind="stable")
+        order = order[similarity[order] >= np.median(similarities)]
+        first = np.zeros((2, len(order)), bool)  # the most similar of each point, and of each keypoint
+        for row, side in zip(first, (point, keypoint), strict=True):
+            row[np.unique(side[order], return_index=True)[1]] = True
+        best = order[first.all(0)]
+        frame.tracks[free[keypoint[best]]] = tracks[point[best]]
+
+    def triangulate(self, frame: Frame) -> None:
+        """Add the points that the frame and an earlier keyframe see under a sufficient angle."""
+        for keyframe in self.window[:-1]:
+            tracks, i, j = np.intersect1d(keyframe.tracks, frame.tracks, return_indices=True)
+            new = np.array([track not in self.points for track in tracks], bool)
+            if not new.any():
+                continue
+            tracks, points0, points1 = tracks[new], keyframe.keypoints[i[new]], frame.keypoints[j[new]]
+            found = cv2.triangulatePoints(self.matrix @ keyframe.pose, self.matrix @ frame.pose, points0.T, points1.T)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                points = (found[:3] / found[3]).T
+                rays = [points - center(pose) for pose in (keyframe.pose, frame.pose)]
+                cosine = (rays[0] * rays[1]).sum(1) / np.linalg.norm(rays[0], axis=1) / np.linalg.norm(rays[1], axis=1)
+                good = (
+                    (cosine < np.cos(MIN_ANGLE))
+                    & (self._errors(keyframe.pose, points, points0) < PIXELS)
+                    & (self._errors(frame.pose, points, points1) < PIXELS)
+                )
+            self.points.update(zip(tracks[good].tolist(), points[good], strict=True))
+
+    def adjust(self) -> None:
+        """Adjust the window; observations that disagree leave their tracks, points out of sight leave the map."""
+        seen = [self.known(frame) for frame in self.window]
+        all_tracks = np.concatenate([f.tracks[rows] for f, rows in zip(self.window, seen, strict=True)])
+        tracks, index, counts = np.unique(all_tracks, return_inverse=True, return_counts=True)
+        keep = counts > 1
+        if keep.sum() < MIN_INLIERS:
+            return
+        views = np.repeat(np.arange(len(seen)), [len(rows) for rows in seen])[keep[index]]
+        keypoints = np.concatenate([f.keypoints[rows] for f, rows in zip(self.window, seen, strict=True)])
+        number = np.cumsum(keep) - 1
+        poses, points = adjust(
+            self.camera,
+            np.stack([frame.pose for frame in self.window]),
+            self._positions(tracks[keep]),
+            views,
+            number[index][keep[index]],
+            keypoints[keep[index]],
+            fixed=1 if len(self.window) == self.keyframes else 2,  # at first its scale may still settle
+        )
+        for frame, pose in zip(self.window, poses, strict=True):
+            frame.pose[:] = pose
+        self.points = dict(zip(tracks[keep].tolist(), points, strict=True))
+        for frame in self.window:
+            known = self.known(frame)
+            errors = self._errors(frame.pose, self._positions(frame.tracks[known]), frame.keypoints[known])
+            wrong = known[errors > 2 * PIXELS]
+            frame.tracks[wrong] = self.fresh(len(wrong))
+
+    def _positions(self, tracks: np.ndarray) -> np.ndarray:
+        return np.array([self.points[track] for track in tracks]).reshape(-1, 3)
+
+    def _errors(self, pose: np.ndarray, points: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+        """Reprojection errors [N] in pixels; inf behind the camera."""
+        error = np.linalg.norm(self._project(pose, points) - keypoints, axis=1)
+        return np.where(_depth(pose, points) > 0, error, np.inf)
+
+    def _project(self, pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+        seen = (points @ pose[:, :3].T + pose[:, 3]) @ self.matrix.T
+        return seen[:, :2] / seen[:, 2:]
+
+
+def center(pose: np.ndarray) -> np.ndarray:
+    """Where a camera [3, 4] is, [3]."""
+    return -pose[:, :3].T @ pose[:, 3]
+
+
+def _depth(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ pose[2, :3] + pose[2, 3]
