@@ -21,6 +21,29 @@ def courtyard(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def synthetic():
+    """A synthesized scene of eight photos."""
+    from synthesized import Scene
+
+    return Scene()
+
+
+@pytest.fixture(scope="session")
+def synthetic_map(synthetic, tmp_path_factory):
+    """Its map: the folder, the verified inliers by pair, the steps of the progress, the models' folders."""
+    from tpsfm import colmap
+
+    root = tmp_path_factory.mktemp("synthetic")
+    assert synthetic.database(root / "database.db") == len(synthetic.matches)
+    inliers = colmap.verify_matches(root / "database.db", threads=2)
+    steps = []
+    folders = colmap.reconstruct_incremental(
+        root / "database.db", root, root / "sparse", threads=2, progress=steps.append
+    )
+    return root, inliers, steps, folders
+
+
+@pytest.fixture(scope="session")
 def real_photos() -> Path:
     """The folder of real photos that TPSFM_DATA names."""
     folder = os.environ.get("TPSFM_DATA")
