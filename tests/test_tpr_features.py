@@ -5,7 +5,8 @@ from tpr.networks import build_network
 from tpr.weights import save_weights
 
 import tpsfm
-from tpsfm.features.tpr import TPR, fold_batch_norms
+from tpsfm.features import Features
+from tpsfm.features.tpr import TPR, fold_batch_norms, spread_scores
 from tpsfm.images import read_image
 
 
@@ -136,3 +137,22 @@ def test_options_out_of_range_are_refused():
     if not torch.cuda.is_available():
         with pytest.raises(tpsfm.TpsfmError, match="no GPU"):
             TPR(device="cuda")
+
+
+def test_keypoints_are_spread_over_the_image():
+    """Of a crowd and a few weaker ones elsewhere, the crowd's strongest come first, then the few, then the rest."""
+    crowd = np.stack([np.arange(50), np.full(50, 5)], 1).astype(np.float32) / 10
+    few = np.array([[300, 300], [500, 100], [100, 450]], np.float32)
+    scores = np.concatenate([np.linspace(0.9, 0.8, 50), [0.6, 0.5, 0.4]]).astype(np.float32)
+    features = Features(np.concatenate([crowd, few]), scores, np.zeros((53, 8), np.float32), (640, 480))
+    spread = spread_scores(features)
+    assert spread[0] == pytest.approx(0.9) and (np.diff(spread[:50]) < 0).all()
+    np.testing.assert_allclose(spread[50:], scores[50:], rtol=1e-6)
+    assert spread[0] > spread[50] > spread[52] > spread[49]
+
+
+def test_weak_keypoints_are_left_out_of_many_only(photo):
+    everything = tpsfm.load_extractor("tpr", min_score=0.0).extract(photo)
+    none_strong = tpsfm.load_extractor("tpr", min_score=1.0).extract(photo)
+    assert len(everything) > 600 and len(none_strong) == 500
+    np.testing.assert_array_equal(none_strong.keypoints, everything.keypoints[:500])

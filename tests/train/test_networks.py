@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from tpr.complexity import macs_of, table
 from tpr.networks import NETWORKS, build_network
 from tpr.networks.base import parameters_of
+from tpr.networks.corners import CornerLogits
 from tpr.networks.peaks import over_neighbours, peakiness, relative, soft_detection
 from tpr.networks.windows import WindowAttention, join_windows, separate, split_windows
 
@@ -328,3 +329,9 @@ def test_macs_of_a_network_counted_by_hand():
     full, half, quarter = 64 * 48, 32 * 24, 16 * 12
     blocks = full * 9 * (2 + 2 * 2) + half * 9 * (2 * 3 + 3 * 3) + quarter * 9 * (3 * 4 + 2 * 4 * 4)
     assert macs_of(network, 48, 64) == blocks + quarter * 9 * (4 * 5 + 2 * 5 * 5) + quarter * 5 * 8
+
+
+def test_corners_do_not_depend_on_the_strips(monkeypatch):
+    corners, image = CornerLogits(), picture(200, 90)
+    monkeypatch.setattr("tpr.networks.corners.STRIP", 90 * 37)
+    torch.testing.assert_close(corners(image), corners.response(image), rtol=1e-5, atol=1e-5)

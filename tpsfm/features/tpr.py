@@ -19,6 +19,10 @@ from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
 
+CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
+CROWDING = 0.7  # the odds of a cell's n-th best keypoint are divided by n to this power
+LEAST = 500  # keypoints that stay, however low their scores
+
 
 class TPR(Extractor):
     """Transformation-Predictive Representations (CVPR 2023).
@@ -29,7 +33,8 @@ class TPR(Extractor):
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1" ...
         weights: a safetensors file; None takes the one that is shipped.
         nms_radius: no two keypoints of one scale lie closer than this, pixels of that scale.
-        min_score: keypoints below this score, in [0, 1], are left out: of those above, half match or so.
+        min_score: of more than `LEAST` keypoints those below this score, in [0, 1], are left out: of those above, half
+            match or so.
         scales: sizes of the image that are searched; several bear photos taken from different distances.
         octaves: how often each is searched: as it is, at half its size, at a quarter ...
 
@@ -92,9 +97,11 @@ class TPR(Extractor):
             np.concatenate([features.descriptors for features in found]),
             grey.shape[::-1],
         )
-        best = np.argsort(-merged.scores, kind="stable")[: self.max_keypoints]
-        best = best[merged.scores[best] >= self.min_score]
-        return enlarged(merged.select(best), image, mask)
+        strong = merged.scores >= self.min_score
+        spread = Features(merged.keypoints, spread_scores(merged), merged.descriptors, merged.image_size)
+        best = np.argsort(-spread.scores, kind="stable")
+        best = best[strong[best] | (np.arange(len(best)) < LEAST)][: self.max_keypoints]
+        return enlarged(spread.select(best), image, mask)
 
     def _from_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Iterator[Features]:
         """Features of each octave of a grey image at one scale, in pixels of the image as it is."""
@@ -111,6 +118,18 @@ class TPR(Extractor):
             descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
             arrays = (size * (points + 0.5) - 0.5, scores, F.normalize(descriptors, dim=-1))
             yield enlarged(Features(*(x.cpu().numpy() for x in arrays), grey.shape[::-1]), whole, None)
+
+
+def spread_scores(features: Features) -> np.ndarray:
+    """Scores [N] lowered by how many features of a higher score lie in the same cell: the best are then all over."""
+    column, row = (features.keypoints * (CELLS / min(features.image_size))).astype(int).T
+    cell = row * (column.max(initial=0) + 1) + column
+    order = np.lexsort((-features.scores, cell))
+    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    rank = np.empty(len(order), int)
+    rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    odds = features.scores / (1 - features.scores).clip(1e-6) / (1 + rank) ** CROWDING
+    return (odds / (1 + odds)).astype(np.float32)
 
 
 def fold_batch_norms(module: torch.nn.Module) -> torch.nn.Module:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+STRIP = 1 << 17  # pixels of an image taken at a time: what stays in the cache is several times as fast
+
 
 class CornerLogits(nn.Module):
     """Log Shi-Tomasi response of images of unit variance: [B, 1, H, W] -> [B, 1, H, W].
@@ -27,6 +29,18 @@ class CornerLogits(nn.Module):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        reach = len(self.taps)  # rows beyond a strip that its answer depends on
+        rows = max(4 * reach, STRIP // width)
+        strips = []
+        for top in range(0, height, rows):
+            above = min(reach, top)
+            answer = self.response(image[..., top - above : top + rows + reach, :])
+            strips.append(answer[..., above : above + rows, :])
+        return torch.cat(strips, 2)
+
+    def response(self, image: Tensor) -> Tensor:
+        """`forward` of an image that is not cut into strips."""
         dx, dy = sobel(image)
         xx, yy, xy = smooth(torch.cat([dx * dx, dy * dy, dx * dy], 1), self.taps).split(1, 1)
         half = (xx - yy) / 2
