@@ -20,8 +20,8 @@ from tpsfm.features.base import Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
 
 CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
-CROWDING = 0.7  # the odds of a cell's n-th best keypoint are divided by n to this power
-LEAST = 500  # keypoints that stay, however low their scores
+CROWDING = 1.0  # the odds of a cell's n-th best keypoint are divided by n to this power
+LEAST = 1000  # keypoints that stay, however low their scores
 
 
 class TPR(Extractor):
@@ -53,7 +53,7 @@ class TPR(Extractor):
         device: str = "auto",
         weights: str | Path | None = None,
         nms_radius: int = 2,
-        min_score: float = 0.35,
+        min_score: float = 0.4,
         scales: tuple[float, ...] = (1.0, 0.7),
         octaves: int = 2,
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,14 +37,16 @@ class Residual(nn.Module):
 class Small(Network):
     """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
 
-    The same weights read the image again at half its size: a descriptor is what both say of a place, side by side, so
-    it tells points apart by their surroundings as well as by their detail. Of several octaves each size is read once.
+    The same weights read the image again at half its size, and at a quarter ...: a descriptor is what all say of a
+    place, side by side, so it tells points apart by their surroundings as well as by their detail. Of several octaves
+    each size is read once.
 
     Detection: the log corner response of the full-resolution image says where exactly, a smooth map of logits learned
     at quarter resolution how reliable the place is.
 
     Args:
-        dim: descriptor dimension, half of it from each size of the image.
+        dim: descriptor dimension, as much of it from each size of the image.
+        counts: how much the descriptors of the image, of its half, of its quarter ... count; at least two.
         widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution.
         detail: also correct the corner response pixel by pixel, with logits learned at half resolution.
     """
@@ -51,9 +55,17 @@ class Small(Network):
     multiple = 16
     bears_bfloat16 = True
 
-    def __init__(self, dim: int = 128, widths: tuple[int, int, int, int] = (16, 32, 64, 64), detail: bool = False):
+    def __init__(
+        self,
+        dim: int = 128,
+        widths: tuple[int, int, int, int] = (16, 32, 64, 64),
+        detail: bool = False,
+        counts: Sequence[float] = (1.0, 1.0),
+    ):
         super().__init__()
-        self.dim = dim
+        if len(counts) < 2 or dim % len(counts):
+            raise ValueError(f"{len(counts)} sizes of the image can't share {dim} dimensions")
+        self.dim, self.counts = dim, tuple(counts)
         half, quarter, eighth, sixteenth = widths
         self.at_half = nn.Sequential(conv(1, half, 4, 2), conv(half, half))
         self.at_quarter = nn.Sequential(conv(half, quarter, 2, 2), Residual(quarter))
@@ -64,7 +76,8 @@ class Small(Network):
         self.from_eighth = nn.Conv2d(eighth, eighth, 1)
         self.from_quarter = nn.Conv2d(quarter, eighth, 1)
         self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
-        self.describe = nn.Sequential(nn.Conv2d(eighth, dim // 2, 1), nn.BatchNorm2d(dim // 2, affine=False))
+        own = dim // len(counts)
+        self.describe = nn.Sequential(nn.Conv2d(eighth, own, 1), nn.BatchNorm2d(own, affine=False))
         self.rely = nn.Conv2d(eighth, 1, 1)
         self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
@@ -77,7 +90,8 @@ class Small(Network):
 
     def dense_octaves(self, image: Tensor, count: int) -> list[Dense]:
         images = [standardize(image)]
-        for _ in range(count):
+        sizes = len(self.counts)
+        for _ in range(count + sizes - 2):
             images.append(halved(images[-1]))
         halves, quarters = zip(*(self.trunk(image) for image in images), strict=True)
         described = [self.describe(quarter) for quarter in quarters]
@@ -88,7 +102,8 @@ class Small(Network):
             logits = self.corners(images[k]) + cropped(upsample(reliability, 4), images[k])
             if self.detail is not None:
                 logits = logits + cropped(F.pixel_shuffle(self.detail(halves[k]), 2), images[k])
-            found.append(Dense((described[k], described[k + 1]), logits, reliability))
+            levels = tuple(weight * level for weight, level in zip(self.counts, described[k : k + sizes], strict=True))
+            found.append(Dense(levels, logits, reliability))
         return found
 
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
