@@ -1,5 +1,7 @@
 """What is drawn of a map, where and in which colours; our own renderer beside Open3D's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,16 @@ def test_frustum_corners_are_the_image_corners(model):
 
 def test_up_is_up_though_all_photos_look_down(model):
     np.testing.assert_allclose(scene_of(model).up, [0, 0, 1], atol=0.01)
+
+
+def test_up_is_up_though_some_photos_are_turned(model):
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    poses = {}
+    for i, (name, pose) in enumerate(sorted(model.images.items())):
+        turn = np.linalg.matrix_power(quarter, (0, 0, 1, 2, 0)[i % 5])
+        poses[name] = replace(pose, rotation=turn @ pose.rotation, translation=turn @ pose.translation)
+    turned = Model(model.cameras, poses, model.points, model.colors, model.errors, model.track_lengths)
+    np.testing.assert_allclose(scene_of(turned).up, [0, 0, 1], atol=0.01)
 
 
 def test_up_of_a_single_photo(model):

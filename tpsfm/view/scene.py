@@ -150,10 +150,15 @@ def _axes(frustums) -> np.ndarray:
 
 
 def _vertical(frustums) -> np.ndarray:
-    """Up, for photos held level: across all their x axes and against their y axes."""
+    """Up, for photos held level, some perhaps turned by quarters: across all their x axes and against their y axes."""
     if not len(frustums):
         return np.array([0.0, -1.0, 0.0])
     right, down, _ = _axes(frustums).transpose(1, 0, 2)
+    rights, downs = np.stack([right, down, -right, -down]), np.stack([down, -right, -down, right])
+    ups = -downs.reshape(-1, 3)
+    agreement = (-downs @ ups.T).max(0).mean(0) - 0.5 * ups @ down.mean(0)  # photos that aren't turned count for more
+    turn = (-downs @ ups[agreement.argmax()]).argmax(0)
+    right, down = rights[turn, np.arange(len(turn))], downs[turn, np.arange(len(turn))]
     mean = -down.mean(0)
     spread = right.T @ right / len(right) - 0.01 * np.outer(mean, mean)
     up = np.linalg.eigh(spread)[1][:, 0]
