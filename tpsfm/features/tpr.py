@@ -107,7 +107,7 @@ class TPR(Extractor):
         """Features of each octave of a grey image at one scale, in pixels of the image as it is."""
         whole = grey
         grey, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
-        tensor = torch.from_numpy(grey).to(self.device)[None, None].float() / 255
+        tensor = torch.tensor(grey, device=self.device)[None, None].float() / 255
         allowed = None if allowed is None else torch.from_numpy(allowed).to(self.device)
         for octave, dense in enumerate(self.network.octaves(tensor, self.octaves)):
             logits, size = dense.logits[0, 0], 1 << octave
