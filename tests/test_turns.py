@@ -55,7 +55,9 @@ def test_turned_photos_are_mapped_and_localized(courtyard, tmp_path):
         folder.mkdir(exist_ok=True)
         pixels = np.rot90(cv2.imread(str(courtyard / "images" / name)), quarters.get(name, 0))
         cv2.imwrite(str(folder / name), pixels)
+    (tmp_path / "images" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     workspace = tpsfm.reconstruct(tmp_path / "images", tmp_path / "map", turned=True, seed=1)
+    assert list(workspace.manifest["unreadable"]) == ["gone.jpg"]
     assert workspace.manifest["turns"] == {names[2]: 1, names[3]: 2, names[6]: 3}
     model = read_model(workspace.sparse)
     assert len(model.images) == 8

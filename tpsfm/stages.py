@@ -44,17 +44,21 @@ def find_turns(workspace: Workspace, images: Path, extractor: Extractor, progres
     from tpsfm import turns
 
     names = list_images(images)
-    key = digest([extractor.fingerprint, [[name, file_digest(images / name)] for name in names]])
+    digests = {}
+    for name in names:
+        with suppress(TpsfmError):  # `extract` names those that can't be read
+            digests[name] = file_digest(images / name)
+    key = digest([extractor.fingerprint, sorted(digests.items())])
     if workspace.is_done("turns", key):
         return
     start = time.perf_counter()
     previews: dict[str, turns.Preview] = {}
-    with (progress or Quiet()).bar("turns", len(names)) as update:
-        for done, name in enumerate(names, 1):
-            with suppress(TpsfmError):  # `extract` names those that can't be read
+    with (progress or Quiet()).bar("turns", len(digests)) as update:
+        for done, name in enumerate(digests, 1):
+            with suppress(TpsfmError):
                 image, info = read_image(images / name), probe(images / name)
                 previews[name] = turns.preview(extractor, image, info.orientation)
-            update(done, len(names))
+            update(done, len(digests))
     pairs = turns.likely_pairs(previews, extractor.vocabulary)
     with (progress or Quiet()).bar("turned pairs", len(pairs)) as update:
         relative = {}
