@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -98,7 +99,7 @@ class TPR(Extractor):
             grey.shape[::-1],
         )
         strong = merged.scores >= self.min_score
-        spread = Features(merged.keypoints, spread_scores(merged), merged.descriptors, merged.image_size)
+        spread = replace(merged, scores=spread_scores(merged))
         best = np.argsort(-spread.scores, kind="stable")
         best = best[strong[best] | (np.arange(len(best)) < LEAST)][: self.max_keypoints]
         return enlarged(spread.select(best), image, mask)
