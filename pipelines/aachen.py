@@ -13,11 +13,8 @@ is the share of the queries within both bounds; no alignment is done, and a quer
 
 from __future__ import annotations
 
-import shutil
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,19 +23,17 @@ import numpy as np
 from aachen_data import MODELS, Dataset, open_dataset, read_retrieved, read_truth, to_numbers, to_pose
 from chains import Limits
 from common import Pipeline, Results, weights_version
+from known_map import map_known
 
-from tpsfm import colmap, pairs
+from tpsfm import pairs
 from tpsfm.evaluation.localization import accuracy
 from tpsfm.evaluation.poses import rotation_angle
 from tpsfm.images import file_digest
 from tpsfm.localization import Map
 from tpsfm.localization.queries import Query
 from tpsfm.model import Pose
-from tpsfm.progress import Terminal
-from tpsfm.reconstruction import Options, run_stage
-from tpsfm.results import finish
-from tpsfm.store import FeatureStore, MatchStore
-from tpsfm.workspace import Workspace, digest
+from tpsfm.reconstruction import Options
+from tpsfm.workspace import Workspace
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 WITHIN = {f"{metres} m, {degrees}°": (metres, degrees) for metres, degrees in ((0.25, 2), (0.5, 5), (5, 10))}
@@ -58,40 +53,13 @@ PUBLISHED = {
 
 def build_map(root: Path, data: Dataset, options: Options, neighbours: int) -> Workspace:
     """The map of the reference's images with the features of `options`; what is done already stays."""
-    workspace = Workspace.open(root, create=True)
-    photos, chosen, progress = root / "images", root / "covisible.txt", Terminal()
-    with workspace.locked():
-        shutil.rmtree(photos, ignore_errors=True)
-        for name in data.model.images:
-            (photos / name).parent.mkdir(parents=True, exist_ok=True)
-            (photos / name).symlink_to((data.images / name).resolve())
-        options = replace(options, pairs="file", pairs_file=chosen)
-        run_stage("extract", workspace, options, photos, progress)
-        names = workspace.manifest["photos"]
-        pairs.write_pairs(chosen, pairs.from_covisibility({name: data.seen[name] for name in names}, neighbours))
-        run_stage("pairs", workspace, options, photos, progress)
-        run_stage("match", workspace, options, photos, progress)
-        known = replace(data.model, images={name: data.model.images[name] for name in names})
-        poses = {name: to_numbers(pose) + known.cameras[pose.camera_id].params for name, pose in known.images.items()}
-        key = digest([workspace.manifest["stages"]["match"]["key"], poses, options.seed])
-        if workspace.is_done("map", key) and (workspace.sparse / "images.bin").exists():
-            return workspace
-        workspace.start("map")
-        start = time.perf_counter()
-        with FeatureStore(workspace.features) as features, MatchStore(workspace.matches) as matches:
-            colmap.triangulate(
-                known,
-                workspace.database,
-                photos,
-                workspace.sparse,
-                features.read_keypoints,
-                ((a, b, matches.read(a, b)[0]) for a, b in pairs.read_pairs(workspace.pairs, names)),
-                seed=options.seed,
-                threads=options.threads,
-            )
-        workspace.finish("map", key, time.perf_counter() - start, models=1)
-        finish(workspace)
-    return workspace
+    return map_known(
+        root,
+        data.images,
+        data.model,
+        lambda names: pairs.from_covisibility({name: data.seen[name] for name in names}, neighbours),
+        options,
+    )
 
 
 def localize(map: Map, images: Path, query: Query, retrieved: list[str] | None) -> dict:

@@ -1,0 +1,152 @@
+"""How the time of a query grows with the map: the same queries, from one rendered courtyard to a town of them.
+
+    python pipelines/growth.py --out results/growth
+
+The town is a row of courtyards, no two alike, 100 m from each other, each with ten photos; a map of N photos holds the
+first N / 10. Its cameras and poses are the rendered ones, its points are triangulated. The queries are taken in the first
+courtyard, the same for every map; milliseconds and centimetres are medians over them, "first image" is the share whose
+first retrieved image shows their courtyard.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import combinations, groupby
+from pathlib import Path
+
+import click
+import numpy as np
+from calibration import SIZE, random_views
+from common import Pipeline, Results, in_process, weights_version
+from known_map import map_known
+
+import tpsfm
+from tpsfm.demo import camera_path, render_scene
+from tpsfm.model import Camera, Model, Pose
+from tpsfm.progress import Terminal
+from tpsfm.reconstruction import Options
+from tpsfm.rendering import View
+
+PHOTOS = 10  # of a courtyard
+APART = np.array([100.0, 0, 0])  # metres from one courtyard to the next
+STEPS = ("read", "extract", "retrieve", "match", "pose")
+COLUMNS = {
+    **{"photos": "d", "points": "d", "localized": "d", "first image": ".1f", "position cm": ".2f"},
+    **{f"{step} ms": ".1f" for step in STEPS},
+    **{"query ms": ".0f", "load s": ".2f", "peak MiB": ".0f"},
+}
+
+
+def walk(courtyard: int) -> dict[str, View]:
+    """The cameras of a courtyard's photos by name, where the courtyard was rendered."""
+    return {f"{i:02d}.jpg": view for i, view in enumerate(camera_path(PHOTOS, SIZE, courtyard))}
+
+
+def render(out: Path, courtyards: int, queries: int) -> None:
+    """Write out/town/COURTYARD/*.jpg and out/queries/*.jpg, but what is there already."""
+    sights = {f"{i:04d}": walk(i) for i in range(courtyards)}
+    sights["queries"] = {f"{i:03d}.jpg": view for i, view in enumerate(random_views(queries, seed=0))}
+    with Terminal().bar("render") as update:
+        for done, (name, cameras) in enumerate(sights.items(), 1):
+            folder = out / "queries" if name == "queries" else out / "town" / name
+            if not folder.exists():
+                made = render_scene(
+                    out / "part", size=SIZE, seed=0 if name == "queries" else int(name), cameras=cameras
+                )
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                made.rename(folder)
+            update(done, len(sights))
+
+
+def town(courtyards: int) -> Model:
+    """Its cameras and poses."""
+    images, camera = {}, None
+    for courtyard in range(courtyards):
+        for name, view in walk(courtyard).items():
+            centre = view.C + courtyard * APART
+            images[f"{courtyard:04d}/{name}"] = Pose(1, view.R, -view.R @ centre)
+            focal, principal = view.K[0, 0], view.K[:2, 2] + 0.5
+            camera = Camera("SIMPLE_PINHOLE", *view.size, [float(focal), *principal.tolist()])
+    return Model.of_cameras({1: camera}, images)
+
+
+def neighbours(names: list[str]) -> list[tuple[str, str]]:
+    """All pairs of photos of one courtyard."""
+    return [pair for _, group in groupby(sorted(names), lambda name: name[:4]) for pair in combinations(group, 2)]
+
+
+def localize(workspace: Path, queries: Path) -> dict:
+    """What the map says of each query, and seconds by step; each is localized twice, and the second time counts."""
+    start = time.perf_counter()
+    loaded = tpsfm.Map(workspace)
+    row = {
+        "load s": time.perf_counter() - start,
+        "photos": len(loaded.model.images),
+        "points": len(loaded.model.points),
+    }
+    for _ in range(2):
+        found = [loaded.localize(path) for path in sorted(queries.iterdir())]
+    truth = random_views(len(found), seed=0)
+    errors = [
+        np.inf if result.pose is None else np.linalg.norm(result.pose.center - view.C)
+        for result, view in zip(found, truth, strict=True)
+    ]
+    return row | {
+        "error": errors,
+        "first": [result.retrieved[0].split("/")[0] for result in found],
+        "seconds": {step: [result.seconds[step] for result in found] for step in STEPS},
+    }
+
+
+def measure(out: Path, photos: int, options: Options) -> dict:
+    """A map of so many photos, and the queries in it."""
+    root = out / f"{options.features}_{photos}"
+    map_known(root, out / "town", town(photos // PHOTOS), neighbours, options)
+    row, peak = in_process(localize, root, out / "queries")
+    return row | {"peak MiB": peak}
+
+
+def summary(row: Mapping) -> dict:
+    """A line of the table."""
+    errors = np.array([np.inf if error is None else error for error in row["error"]])
+    seconds = {step: np.array(values) for step, values in row["seconds"].items()}
+    return {
+        **{name: row[name] for name in ("photos", "points", "load s", "peak MiB")},
+        "localized": int(np.isfinite(errors).sum()),
+        "first image": 100 * float(np.mean([courtyard == f"{0:04d}" for courtyard in row["first"]])),
+        "position cm": 100 * float(np.median(errors)),
+        **{f"{step} ms": 1000 * float(np.median(values)) for step, values in seconds.items()},
+        "query ms": 1000 * float(np.median(sum(seconds.values()))),
+    }
+
+
+@click.command(cls=Pipeline, help=__doc__.splitlines()[0])
+@click.option("--features", multiple=True, default=("tpr",), show_default=True, help="May be repeated.")
+@click.option(
+    "--photos", type=click.IntRange(PHOTOS), multiple=True, default=(10, 100, 1000), show_default=True,
+    help="In the map, a multiple of ten; may be repeated.",
+)  # fmt: skip
+@click.option("--queries", default=50, show_default=True)
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
+def main(
+    features: tuple[str, ...], photos: tuple[int, ...], queries: int, weights: Path | None, threads: int, out: Path
+):
+    results = Results(
+        out, "Growth of a query's time", {"queries": queries, "threads": threads, "weights": weights_version(weights)}
+    )
+    render(out, max(photos) // PHOTOS, queries)
+    lines = {}
+    for name in features:
+        options = Options(features=name, weights=weights if name == "tpr" else None, threads=threads)
+        for count in photos:
+            key = f"{name}, {count} photos"
+            lines[key] = summary(results.row(key, lambda: measure(out, count, options)))  # noqa: B023
+    results.table(COLUMNS, lines)
+    results.write()
+
+
+if __name__ == "__main__":
+    main()
