@@ -45,6 +45,30 @@ def test_mutual_nearest_is_symmetric():
     assert mutual_nearest(d0, d1, ratio=0.97)[0].tolist() == sorted(swapped)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_decides_otherwise_only_where_distances_are_alike(small_blocks, dtype):
+    """Two near neighbours each, whose cosines are often equal in bfloat16."""
+    d0 = random_descriptors(300, 0, 128)
+    rng = np.random.default_rng(1)
+    near, less_near = (unit(d0 + noise * rng.standard_normal(d0.shape)) for noise in (0.01, 0.0115))
+    d1 = np.concatenate([less_near, near]).astype(np.float32)
+    assert (torch.from_numpy(d0 * near).to(dtype).sum(1) == torch.from_numpy(d0 * less_near).to(dtype).sum(1)).any()
+    matches, similarity = mutual_nearest(*(torch.from_numpy(d).to(dtype) for d in (d0, d1)))
+    expected = by_definition(d0, d1)
+    assert np.mean([match in expected for match in matches.tolist()]) > 0.95 and len(matches) > 0.95 * len(expected)
+    np.testing.assert_allclose(similarity, (d0[matches[:, 0]] * d1[matches[:, 1]]).sum(1), atol=2e-3)
+
+
+def test_both_second_nearest_count(small_blocks):
+    d0, d1 = random_descriptors(150, 0), random_descriptors(171, 1)
+    distance = np.sqrt(2 - 2 * d0 @ d1.T)
+    mutual = by_definition(d0, d1)
+    second = [min(np.partition(distance[i], 1)[1], np.partition(distance[:, j], 1)[1]) for i, j in mutual]
+    expected = [match for match, other in zip(mutual, second, strict=True) if distance[*match] <= 0.95 * other]
+    assert 0 < len(expected) < len(mutual)
+    assert mutual_nearest(d0, d1, ratio=0.95)[0].tolist() == expected
+
+
 @pytest.mark.parametrize(("n", "m"), [(0, 5), (5, 0), (0, 0)])
 def test_no_descriptors_no_matches(n, m):
     matches, similarity = mutual_nearest(np.ones((n, 4), np.float32), np.ones((m, 4), np.float32))
@@ -131,7 +155,8 @@ BYTES = 60 * 16 * 4  # of one image's descriptors in float32
 
 
 @pytest.fixture
-def features(tmp_path):
+def features(tmp_path, monkeypatch):
+    monkeypatch.setattr(matching, "matching_type", lambda device: torch.float32)
     with CountingStore(tmp_path / "features.h5", "a") as store:
         for i, name in enumerate(NAMES):
             count = 0 if i == 7 else 60

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tpsfm.errors import TpsfmError
-from tpsfm.matching import in_parallel, mutual_nearest
+from tpsfm.matching import in_parallel, matching_type, mutual_nearest
 from tpsfm.model import read_observations
 from tpsfm.store import FeatureStore
 from tpsfm.workspace import Workspace
@@ -107,7 +107,7 @@ def match_landmarks(
 ) -> Matches:
     """Mutual nearest neighbours of a query's descriptors [N, D] and the landmarks of each of some images."""
     on = landmarks.descriptors.device
-    dtype = torch.float32 if on.type == "cpu" else torch.float16
+    dtype = matching_type(on)
     query = torch.from_numpy(descriptors).to(on, dtype)
     jobs = (
         (image, (query, landmarks.descriptors[landmarks.of(image)].to(dtype), min_similarity, ratio))
