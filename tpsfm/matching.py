@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from tpsfm.device import computes_bfloat16
 from tpsfm.errors import TpsfmError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # Rows and columns of a block of distances: on a CPU it stays in the cache while its minima are taken.
 CPU_BLOCK = 1024
 GPU_BLOCK = 8192
+# Sides of blocks are padded to a multiple: for every other shape oneDNN makes and keeps a program of its own, 250 kB.
+STEP = 128
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,18 @@ def _nearest(d0: torch.Tensor, d1: torch.Tensor) -> tuple[np.ndarray, np.ndarray
     A float is as exact relatively when it is small: where cosines near 1 are equal in bfloat16, what they lack is not.
     """
     size = CPU_BLOCK if d0.device.type == "cpu" else GPU_BLOCK
-    one, buffer = d0.new_ones(1), d0.new_empty(min(size, len(d0)) * min(size, len(d1)))
     ours, theirs = (_ordered(d.new_full((2, len(d)), torch.inf)) for d in (d0, d1))
     nearest = torch.zeros(len(d0), dtype=torch.int64, device=d0.device)
+    padded0, padded1 = (functional.pad(d, (0, 0, 0, -len(d) % STEP)) for d in (d0, d1))
+    one, buffer = d0.new_ones(1), d0.new_empty(min(size, len(padded0)) * min(size, len(padded1)))
     for top in range(0, len(d0), size):
         rows = slice(top, min(top + size, len(d0)))
         for left in range(0, len(d1), size):
             columns = slice(left, min(left + size, len(d1)))
-            block = buffer[: (rows.stop - top) * (columns.stop - left)].view(rows.stop - top, -1)
-            block = _ordered(torch.addmm(one, d0[rows], d1[columns].T, alpha=-1, out=block))
+            some0, some1 = padded0[top : top + size], padded1[left : left + size]
+            block = buffer[: len(some0) * len(some1)].view(len(some0), -1)
+            block = _ordered(torch.addmm(one, some0, some1.T, alpha=-1, out=block))
+            block = block[: rows.stop - top, : columns.stop - left]
             theirs[:, columns] = _two_least(theirs[:, columns], _two_least_of_columns(block))
             index = _argmin(block)[:, None]
             least = block.gather(1, index)[:, 0]
