@@ -8,6 +8,7 @@ import tpsfm
 from tpsfm import turns
 from tpsfm.images import read_image, turned, upright
 from tpsfm.model import read_model
+from tpsfm.results import describe
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,7 @@ def test_turned_photos_are_mapped_and_localized(courtyard, tmp_path):
     workspace = tpsfm.reconstruct(tmp_path / "images", tmp_path / "map", turned=True, seed=1)
     assert list(workspace.manifest["unreadable"]) == ["gone.jpg"]
     assert workspace.manifest["turns"] == {names[2]: 1, names[3]: 2, names[6]: 3}
+    assert "time                turns" in "\n".join(describe(workspace))
     model = read_model(workspace.sparse)
     assert len(model.images) == 8
     results = {r.name: r for r in tpsfm.localize(tmp_path / "query", tmp_path / "map", tmp_path / "found")}

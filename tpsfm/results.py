@@ -13,7 +13,14 @@ from tpsfm.model import Model, read_model, summary
 from tpsfm.store import FeatureStore, MatchStore
 from tpsfm.workspace import Workspace, remember_map
 
-STAGE_NAMES = {"extract": "features", "pairs": "pairs", "match": "matches", "verify": "geometry", "map": "map"}
+STAGE_NAMES = {
+    "turns": "turns",
+    "extract": "features",
+    "pairs": "pairs",
+    "match": "matches",
+    "verify": "geometry",
+    "map": "map",
+}
 
 
 def finish(workspace: Workspace) -> None:
