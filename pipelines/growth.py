@@ -3,9 +3,9 @@
     python pipelines/growth.py --out results/growth
 
 The town is a row of courtyards, no two alike, 100 m from each other, each with ten photos; a map of N photos holds the
-first N / 10. Its cameras and poses are the rendered ones, its points are triangulated. The queries are taken in the first
-courtyard, the same for every map; milliseconds and centimetres are medians over them, "first image" is the share whose
-first retrieved image shows their courtyard.
+first N / 10. Its cameras and poses are the rendered ones, its points are triangulated. All queries are taken in the
+first courtyard, the same for every map. Milliseconds and centimetres are medians over them; "first image" is the share
+whose first retrieved image shows their courtyard.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def render(out: Path, courtyards: int, queries: int) -> None:
 
 def town(courtyards: int) -> Model:
     """Its cameras and poses."""
-    images, camera = {}, None
+    images, first = {}, walk(0)["00.jpg"]
     for courtyard in range(courtyards):
         for name, view in walk(courtyard).items():
             centre = view.C + courtyard * APART
             images[f"{courtyard:04d}/{name}"] = Pose(1, view.R, -view.R @ centre)
-            focal, principal = view.K[0, 0], view.K[:2, 2] + 0.5
-            camera = Camera("SIMPLE_PINHOLE", *view.size, [float(focal), *principal.tolist()])
+    focal, principal = first.K[0, 0], first.K[:2, 2] + 0.5
+    camera = Camera("SIMPLE_PINHOLE", *first.size, [float(focal), *principal.tolist()])
     return Model.of_cameras({1: camera}, images)
 
 
@@ -99,10 +99,10 @@ def localize(workspace: Path, queries: Path) -> dict:
     }
 
 
-def measure(out: Path, photos: int, options: Options) -> dict:
-    """A map of so many photos, and the queries in it."""
-    root = out / f"{options.features}_{photos}"
-    map_known(root, out / "town", town(photos // PHOTOS), neighbours, options)
+def measure(out: Path, courtyards: int, options: Options) -> dict:
+    """A map of so many courtyards, and the queries in it."""
+    root = out / f"{options.features}_{courtyards}"
+    map_known(root, out / "town", town(courtyards), neighbours, options)
     row, peak = in_process(localize, root, out / "queries")
     return row | {"peak MiB": peak}
 
@@ -124,25 +124,20 @@ def summary(row: Mapping) -> dict:
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--features", multiple=True, default=("tpr",), show_default=True, help="May be repeated.")
 @click.option(
-    "--photos", type=click.IntRange(PHOTOS), multiple=True, default=(10, 100, 1000), show_default=True,
-    help="In the map, a multiple of ten; may be repeated.",
+    "--courtyards", type=click.IntRange(1), multiple=True, default=(1, 10, 100), show_default=True,
+    help="In the map; may be repeated.",
 )  # fmt: skip
 @click.option("--queries", default=50, show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
-@click.option("--threads", default=2, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
-def main(
-    features: tuple[str, ...], photos: tuple[int, ...], queries: int, weights: Path | None, threads: int, out: Path
-):
-    results = Results(
-        out, "Growth of a query's time", {"queries": queries, "threads": threads, "weights": weights_version(weights)}
-    )
-    render(out, max(photos) // PHOTOS, queries)
+def main(features: tuple[str, ...], courtyards: tuple[int, ...], queries: int, weights: Path | None, out: Path):
+    results = Results(out, "Growth of a query's time", {"queries": queries, "weights": weights_version(weights)})
+    render(out, max(courtyards), queries)
     lines = {}
     for name in features:
-        options = Options(features=name, weights=weights if name == "tpr" else None, threads=threads)
-        for count in photos:
-            key = f"{name}, {count} photos"
+        options = Options(features=name, weights=weights if name == "tpr" else None)
+        for count in courtyards:
+            key = f"{name}, {PHOTOS * count} photos"
             lines[key] = summary(results.row(key, lambda: measure(out, count, options)))  # noqa: B023
     results.table(COLUMNS, lines)
     results.write()

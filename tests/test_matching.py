@@ -64,7 +64,7 @@ def test_both_second_nearest_count(small_blocks):
     distance = np.sqrt(2 - 2 * d0 @ d1.T)
     mutual = by_definition(d0, d1)
     second = [min(np.partition(distance[i], 1)[1], np.partition(distance[:, j], 1)[1]) for i, j in mutual]
-    expected = [match for match, other in zip(mutual, second, strict=True) if distance[*match] <= 0.95 * other]
+    expected = [match for match, other in zip(mutual, second, strict=True) if distance[tuple(match)] <= 0.95 * other]
     assert 0 < len(expected) < len(mutual)
     assert mutual_nearest(d0, d1, ratio=0.95)[0].tolist() == expected
 

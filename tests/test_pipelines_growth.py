@@ -17,7 +17,7 @@ def test_courtyards_stand_apart_and_keep_their_cameras():
     assert list(model.images) == [f"{courtyard:04d}/{i:02d}.jpg" for courtyard in range(2) for i in range(10)]
     first, second = (camera_path(10, growth.SIZE, courtyard)[3] for courtyard in range(2))
     for name, view, shift in (("0000/03.jpg", first, 0), ("0001/03.jpg", second, 100)):
-        np.testing.assert_allclose(model.images[name].center, view.C + [shift, 0, 0], atol=1e-9)
+        np.testing.assert_allclose(model.images[name].center, view.C + np.array([shift, 0, 0]), atol=1e-9)
     np.testing.assert_allclose(model.cameras[1].matrix, first.K)
 
 
@@ -39,11 +39,11 @@ def test_the_table_by_hand():
 def test_queries_find_their_courtyard(tmp_path, monkeypatch):
     for module in (growth, calibration):
         monkeypatch.setattr(module, "SIZE", (320, 240))
-    arguments = ["--out", str(tmp_path), "--photos", "10", "--photos", "20", "--queries", "3"]
+    arguments = ["--out", str(tmp_path), "--courtyards", "1", "--courtyards", "2", "--queries", "3"]
     done = CliRunner().invoke(growth.main, arguments)
     assert done.exit_code == 0, done.output
     known = growth.town(2).images
-    for name, pose in read_model(tmp_path / "tpr_20" / "sparse").images.items():
+    for name, pose in read_model(tmp_path / "tpr_2" / "sparse").images.items():
         np.testing.assert_allclose(pose.center, known[name].center, atol=1e-6)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     for photos in (10, 20):
