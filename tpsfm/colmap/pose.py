@@ -88,7 +88,8 @@ def absolute_pose(
     variance *= weights.mean() / (weights**2).mean() ** 2
     turn = np.repeat([2.0, 1.0], 3)  # COLMAP's rotations are halves of quaternions: a radian is two
     return AbsolutePose(
-        Pose(0, motion.rotation.matrix(), np.array(motion.translation)),
+        # In C's order, as it comes back from a file: products then round alike.
+        Pose(0, np.ascontiguousarray(motion.rotation.matrix()), np.array(motion.translation)),
         replace(camera, params=[float(value) for value in lens.params]),
         inliers,
         variance * again["covariance"] * np.outer(turn, turn),
