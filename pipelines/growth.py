@@ -20,6 +20,7 @@ import numpy as np
 from calibration import SIZE, random_views
 from common import Pipeline, Results, in_process, weights_version
 from known_map import map_known
+from localization import STEPS
 
 import tpsfm
 from tpsfm.demo import camera_path, render_scene
@@ -30,7 +31,6 @@ from tpsfm.rendering import View
 
 PHOTOS = 10  # of a courtyard
 APART = np.array([100.0, 0, 0])  # metres from one courtyard to the next
-STEPS = ("read", "extract", "retrieve", "match", "pose")
 COLUMNS = {
     **{"photos": "d", "points": "d", "localized": "d", "first image": ".1f", "position cm": ".2f"},
     **{f"{step} ms": ".1f" for step in STEPS},
@@ -45,15 +45,13 @@ def walk(courtyard: int) -> dict[str, View]:
 
 def render(out: Path, courtyards: int, queries: int) -> None:
     """Write out/town/COURTYARD/*.jpg and out/queries/*.jpg, but what is there already."""
-    sights = {f"{i:04d}": walk(i) for i in range(courtyards)}
-    sights["queries"] = {f"{i:03d}.jpg": view for i, view in enumerate(random_views(queries, seed=0))}
+    sights = [(out / "town" / f"{i:04d}", i, walk(i)) for i in range(courtyards)]
+    asked = {f"{i:03d}.jpg": view for i, view in enumerate(random_views(queries, seed=0))}
+    sights.append((out / "queries", 0, asked))
     with Terminal().bar("render") as update:
-        for done, (name, cameras) in enumerate(sights.items(), 1):
-            folder = out / "queries" if name == "queries" else out / "town" / name
+        for done, (folder, seed, cameras) in enumerate(sights, 1):
             if not folder.exists():
-                made = render_scene(
-                    out / "part", size=SIZE, seed=0 if name == "queries" else int(name), cameras=cameras
-                )
+                made = render_scene(out / "part", size=SIZE, seed=seed, cameras=cameras)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 made.rename(folder)
             update(done, len(sights))
@@ -114,7 +112,7 @@ def summary(row: Mapping) -> dict:
     return {
         **{name: row[name] for name in ("photos", "points", "load s", "peak MiB")},
         "localized": int(np.isfinite(errors).sum()),
-        "first image": 100 * float(np.mean([courtyard == f"{0:04d}" for courtyard in row["first"]])),
+        "first image": 100 * float(np.mean([courtyard == "0000" for courtyard in row["first"]])),
         "position cm": 100 * float(np.median(errors)),
         **{f"{step} ms": 1000 * float(np.median(values)) for step, values in seconds.items()},
         "query ms": 1000 * float(np.median(sum(seconds.values()))),
