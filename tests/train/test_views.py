@@ -122,7 +122,7 @@ def test_two_hours_of_one_camera(tmp_path):
     assert len(cameras) == 3 and len(set(cameras.values())) == 1
     photos = Photos(find_photos(tmp_path), cameras=cameras)
     assert photos.cameras == [[0, 1]], "the third has another size"
-    pair = Views(96, Warp(scale=(0.8, 1.1)), DARK, hours=1.0).draw(photos, 16, 1.0, seeded())
+    pair = Views(96, Warp(scale=(0.8, 1.1)), DARK, same_camera_fraction=1.0).draw(photos, 16, 1.0, seeded())
     warped, valid = pair.warp(pair.second)
     assert disagreement(pair.first, 1 - warped, valid) < 2.5
     assert fixed_cameras(find_photos(tmp_path), "") == {}

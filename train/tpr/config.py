@@ -63,12 +63,17 @@ class Validation:
         share: of the photos that is held out.
         pairs: pairs of views, always the same.
         size: side of the views, pixels.
+        sites: the share of the sites of fixed cameras that is held out, with all photos of their cameras.
+        hours: pairs of views of these cameras at two hours, of `hours_size` pixels a side.
         every: steps from one validation, and row of the log, to the next.
     """
 
     share: float = 0.08
     pairs: int = 96
     size: int = 160
+    sites: float = 0.25
+    hours: int = 48
+    hours_size: int = 320
     every: int = 200
 
 
@@ -171,7 +176,7 @@ def check(config: Config) -> None:
         (views.warp.perspective <= 0.5, "views.warp.perspective must be at most 0.5: beyond, views fold over"),
         (views.warp.zoom >= 1, "views.warp.zoom must be at least 1"),
         (0 < views.warp.scale[0] <= views.warp.scale[1], "views.warp.scale must be two ascending numbers above 0"),
-        (0 <= views.hours <= 1, "views.hours must be in [0, 1]"),
+        (0 <= views.same_camera_fraction <= 1, "views.same_camera_fraction must be in [0, 1]"),
         (8 <= config.method.points <= views.size**2 // 32, "method.points must be in [8, views.size² / 32]"),
         (config.method.temperature > 0, "method.temperature must be above 0"),
         (config.method.sharpening > 0, "method.sharpening must be above 0"),
@@ -180,6 +185,9 @@ def check(config: Config) -> None:
         (0 < config.validation.share < 1, "validation.share must be between 0 and 1"),
         (config.validation.pairs >= 1 and config.validation.every >= 1, "validation.pairs and .every must be above 0"),
         (config.validation.size >= 48, "validation.size must be at least 48 pixels"),
+        (0 <= config.validation.sites < 1, "validation.sites must be at least 0 and below 1"),
+        (config.validation.hours >= 1, "validation.hours must be at least 1"),
+        (config.validation.hours_size >= 48, "validation.hours_size must be at least 48 pixels"),
         (run.minutes >= 0, "run.minutes must be at least 0"),
         (run.vocabulary >= 0, "run.vocabulary must be at least 0"),
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tpr.cameras import fixed_cameras
+from tpr.cameras import fixed_cameras, held_out_sites, site
 from tpr.card import write_card
 from tpr.config import Config, ConfigError, differences, plain
 from tpr.learner import Labels, Learner
@@ -24,7 +24,7 @@ from tpr.parallel import Processes
 from tpr.photos import Photos, find_photos, split
 from tpr.randomness import generator_for
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
-from tpr.validation import validate, validation_pairs
+from tpr.validation import hours_pairs, validate, validation_pairs
 from tpr.vocabulary import build_vocabulary
 from tpr.weights import WeightsError, load_weights, save_weights
 
@@ -101,10 +101,12 @@ class Trainer:
     def load_photos(self) -> None:
         """Read the photos and set some aside for validation."""
         config, paths = self.config, find_photos(self.folder)
-        train, held_out = split(paths, self.folder, config.validation.share)
-        cameras = fixed_cameras(train, config.cameras)
+        cameras = fixed_cameras(paths, config.cameras)
         if config.cameras and not cameras:
             raise ConfigError(f"cameras='{config.cameras}': found in no path of a photo below {self.folder}")
+        sites = held_out_sites(cameras, config.validation.sites)
+        elsewhere = {path for path, camera in cameras.items() if site(camera) in sites}
+        train, held_out = split([path for path in paths if path not in elsewhere], self.folder, config.validation.share)
         self.photos = Photos(train, device=self.device, cameras=cameras)
         validation = Photos(held_out, device=self.device)
         good = len(self.photos) + len(validation)
@@ -117,6 +119,8 @@ class Trainer:
         names = "\n".join(path.relative_to(self.folder).as_posix() for path in self.photos.paths)
         self.digest = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
         self.pairs = validation_pairs(validation, config.validation.size, config.validation.pairs)
+        unseen = Photos(sorted(elsewhere), device=self.device, cameras=cameras)
+        self.hours = hours_pairs(unseen, config.validation.hours_size, config.validation.hours)
 
     @property
     def checkpoint(self) -> Path:
@@ -282,6 +286,9 @@ class Trainer:
         means = {name: total / count for name, total in self.sums.items()}
         self.sums = {}
         self.figures = validate(self.learner.target, self.pairs)
+        if self.hours is not None:
+            across = validate(self.learner.target, self.hours, limit=256, batch=8)
+            self.figures |= {"hours": across["accuracy"], "hours_mma3": across["mma3"]}
         waiting = self.waited / self.seconds
         usage = {"images_per_second": speed, "waiting": waiting, "memory_gib": peak_memory(self.device)}
         self.monitor.log({"step": self.step, "seconds": round(self.seconds, 1)} | means | self.figures | usage)

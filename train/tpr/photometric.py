@@ -9,7 +9,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from tpr.jpeg import jpeg
-from tpr.randomness import beside, smooth_field
+from tpr.randomness import generator_on, smooth_field
 
 
 @dataclass
@@ -64,7 +64,7 @@ def fall_night(images: Tensor, darkness: Tensor, generator: torch.Generator) -> 
     gain = aim / lit.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
     photons = 4000 / gain.clamp_min(1)
     lit = lit * gain
-    grain = torch.randn(images.shape, generator=beside(generator, images.device), device=images.device)
+    grain = torch.randn(images.shape, generator=generator_on(generator, images.device), device=images.device)
     return lit + grain * (lit.clamp_min(0) / photons + (4 / photons) ** 2).sqrt()
 
 
@@ -103,7 +103,7 @@ def relight(images: Tensor, light: Light, strength: float, generator: torch.Gene
     sigma = (light.blur * strength * amount() ** 2).reshape(batch, 1).clamp_min(0.05).to(device)
     images = gaussian_blur2d(images, (9, 9), sigma.expand(batch, 2))
     deviation = (light.noise * strength * amount() ** 2).to(device)
-    grain = torch.randn(images.shape, generator=beside(generator, device), device=device)
+    grain = torch.randn(images.shape, generator=generator_on(generator, device), device=device)
     images = (images + deviation * grain * (0.3 + images.sqrt())).clamp(0, 1)
     chosen = some(light.jpeg)
     if len(chosen):

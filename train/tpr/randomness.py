@@ -14,7 +14,12 @@ def generator_for(*place: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def beside(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
+def hashed(name: str) -> float:
+    """A number in [0, 1) that depends on a name alone."""
+    return int(hashlib.blake2b(name.encode(), digest_size=4).hexdigest(), 16) / 2**32
+
+
+def generator_on(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
     """A generator on `device`, seeded by the next number of another one: for numbers by the pixel."""
     seed = int(torch.randint(2**62, (1,), generator=generator))
     return torch.Generator(device).manual_seed(seed)

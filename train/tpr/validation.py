@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tpr.geometry import Warp
 from tpr.keypoints import detect
 from tpr.networks import Dense, Network, sample_descriptors
 from tpr.networks.base import standardize
 from tpr.networks.corners import CornerLogits
+from tpr.photometric import Light
 from tpr.photos import Photos
 from tpr.randomness import generator_for
 from tpr.views import ViewPair, Views
@@ -19,7 +21,20 @@ FIGURES = ("accuracy", "repeatability", "mma1", "mma3")
 
 def validation_pairs(photos: Photos, size: int = 160, count: int = 96, seed: int = 7) -> ViewPair:
     """The same pairs each time, at full strength of the default warp and light, whatever is trained with."""
-    return Views(size, hours=0.0).draw(photos, count, 1.0, generator_for(seed, "validation"))
+    return Views(size, same_camera_fraction=0.0).draw(photos, count, 1.0, generator_for(seed, "validation"))
+
+
+def hours_pairs(photos: Photos, size: int = 320, count: int = 48, seed: int = 7) -> ViewPair | None:
+    """Pairs of photos of one fixed camera at two hours, always the same ones; None where no camera has two photos.
+
+    Barely warped, and without synthetic light: what differs is the hour, the weather and the season.
+    """
+    if not photos.cameras:
+        return None
+    warp = Warp(relief=0.0, scale=(1.0, 1.0))
+    light = Light(exposure=0.0, gamma=1.0, noise=0.0, blur=0.0, shadow=0.0, night=0.0, fog=0.0, jpeg=0.0)
+    views = Views(size, warp, light, same_camera_fraction=1.0)
+    return views.draw(photos, count, 0.2, generator_for(seed, "hours"))
 
 
 def mutual(similarity: Tensor) -> tuple[Tensor, Tensor]:
