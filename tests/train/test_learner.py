@@ -88,7 +88,7 @@ def test_other_points_act_through_the_named_statistics_alone(space, statistics):
     assert difference > 1e-3 if statistics else difference < 1e-6
 
 
-@pytest.mark.parametrize("weight", ["prediction", "invariance", "decorrelation", "covariance", "coding_rate"])
+@pytest.mark.parametrize("weight", ["prediction", "invariance", "decorrelation", "covariance", "coding_rate", "fourth_moment", "sigreg"])
 def test_each_term_alone_reaches_the_descriptors(weight):
     learner = small(LossWeights(**dict.fromkeys(vars(LossWeights()), 0.0) | {weight: 1.0}))
     terms = learner(shifted_pair(), seeded())
@@ -174,14 +174,51 @@ def test_generations():
             parameter += 0.05 * torch.randn(parameter.shape, generator=seeded())
     learner.begin_generation()
     state = copy.deepcopy(learner.state_dict())
-    teacher, target = learner.previous.state_dict(), learner.target.state_dict()
-    assert learner.generation == 1 and all(torch.equal(teacher[name], target[name]) for name in teacher)
+    teacher, target = copy.deepcopy(learner.previous.state_dict()), learner.target.state_dict()
+    assert learner.generation == 1 and all(torch.equal(teacher[f"encoder.{name}"], target[name]) for name in target)
     assert loss(3.0) != pytest.approx(loss(0.0), abs=1e-3)
     learner.online.requires_grad_(True)
     learner(pair, seeded(), 3.0)["loss"].backward()
     learner.update_target(0.0)
     assert all(torch.equal(learner.previous.state_dict()[name], teacher[name]) for name in teacher), "it stays frozen"
     assert all(p.grad is None for p in learner.previous.parameters())
+
+
+def test_labels_of_a_generation_compare_predictions_with_targets():
+    """l_c = exp(−α (1 − ⟨q(g(z)), g(z')⟩) / λ), all three of the frozen model, in evaluation mode."""
+    pair = shifted_pair()
+    learner = small(labels=Labels.generation, space=Space.raw, projector=Projector.mlp)
+    learner(pair, seeded())
+    learner.begin_generation()
+    teacher = copy.deepcopy(learner.previous).eval()
+    with torch.no_grad():
+        for parameter in [*learner.target.parameters(), *learner.predictor.parameters(), *learner.project.parameters()]:
+            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded())
+    points = torch.rand(4, 20, 2, generator=seeded()) * 40 + 12
+    there, _ = pair.match(points)
+    images, where = torch.cat([pair.first, pair.second]), torch.cat([points, there])
+    learner.train()
+    first, second = learner.taught(learner.previous, images, where)
+    described = teacher.encoder.descriptors_at(teacher.encoder(images).descriptors, where)
+    target = teacher.project(described.flatten(0, 1))
+    torch.testing.assert_close(second.flatten(0, 1), target)
+    torch.testing.assert_close(first.flatten(0, 1), teacher.predictor(target))
+    assert not torch.allclose(first, second, atol=0.1)
+
+
+def test_scores_weigh_the_points_only_once_they_mean_something():
+    pair = shifted_pair()
+
+    def loss(shift: float, weighted: bool) -> float:
+        learner = small(LossWeights(prediction=1, invariance=1, decorrelation=0, peaks=0)).eval()
+        with torch.no_grad():
+            learner.online.detect.weight += shift * torch.randn(1, 1, 5, 5, generator=seeded())
+        points = torch.rand(4, 20, 2, generator=seeded()) * 40 + 12
+        given = LandmarkPair(pair.first, pair.second, points, *pair.match(points, margin=4))
+        return learner(given, seeded(), weighted=weighted)["loss"].item()
+
+    assert loss(0.0, False) == loss(1.0, False)
+    assert loss(0.0, True) != pytest.approx(loss(1.0, True), abs=1e-4)
 
 
 def test_labels_of_the_target_soften_the_loss():

@@ -149,7 +149,7 @@ def test_two_processes_share_a_batch_and_average(photo_folder, tmp_path):
 
 
 LEARN = [
-    "method.weighted=false",
+    "method.weighted_after=1",
     "network.options={dim: 32, widths: [16, 24, 32, 32]}",
     "views.size=64",
     "method.points=64",

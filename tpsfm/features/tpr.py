@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tpr.keypoints import detect
-from tpr.networks import sample_descriptors
 from tpr.weights import WeightsError, load_weights, shipped_weights, weights_digest
 
 from tpsfm.device import choose_device, computes_bfloat16
@@ -116,7 +115,7 @@ class TPR(Extractor):
                 return
             mask = None if allowed is None else allowed[::size, ::size][: logits.shape[0], : logits.shape[1]]
             points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
-            descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
+            descriptors = self.network.descriptors_at(dense.descriptors, points[None])[0]
             arrays = (size * (points + 0.5) - 0.5, scores, F.normalize(descriptors, dim=-1))
             yield enlarged(Features(*(x.cpu().numpy() for x in arrays), grey.shape[::-1]), whole, None)
 

@@ -25,6 +25,7 @@ from tpr.photos import Photos, find_photos, split
 from tpr.randomness import generator_for
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
 from tpr.validation import hours_pairs, validate, validation_pairs
+from tpr.projection import start_projection
 from tpr.vocabulary import build_vocabulary
 from tpr.weights import WeightsError, load_weights, save_weights
 
@@ -38,18 +39,25 @@ class TrainingStopped(RuntimeError):
     """Training can't go on; the message says why and where the last good state is."""
 
 
-def start_from(network: Network, weights: str) -> None:
+def start_from(network: Network, weights: str) -> bool:
     """Give a network the parameters of a weights file.
+
+    Returns:
+        Whether all were there; the file may be of a network without the projection that this one has.
 
     Raises:
         ConfigError: the file can't be used, or is of another network.
     """
     try:
-        network.load_state_dict(load_weights(weights)[0].state_dict())
+        given = load_weights(weights)[0].state_dict()
+        missing, unexpected = network.load_state_dict(given, strict=False)
     except WeightsError as error:
         raise ConfigError(f"start: {error}") from error
     except RuntimeError as error:
         raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
+    if unexpected or not all(name.startswith("projection.") for name in missing):
+        raise ConfigError(f"start={weights}: weights of another network than is to be trained")
+    return not missing
 
 
 class Trainer:
@@ -84,8 +92,8 @@ class Trainer:
             network = build_network(config.network.name, **config.network.options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"network: {error}") from error
-        if config.start:
-            start_from(network, config.start)
+        if config.start and not start_from(network, config.start):
+            start_projection(network, self.photos)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
         self.learner.to(self.device, memory_format=layout)
@@ -196,7 +204,8 @@ class Trainer:
             group["lr"] = plan.rate * warmup_cosine(step, plan.steps, plan.warmup)
         self.learner.train()
         generator = generator_for(self.config.seed, "points", self.processes.rank, step)
-        terms = self.learner(pair, generator, curriculum(step, plan.steps, plan.alpha))
+        weighted = step >= self.config.method.weighted_after * plan.steps
+        terms = self.learner(pair, generator, curriculum(step, plan.steps, plan.alpha), weighted)
         self.optimizer.zero_grad()
         terms["loss"].backward()
         self.share_gradients()
@@ -259,9 +268,12 @@ class Trainer:
         """Sum what the last steps gave, over all processes, and stop where it makes no sense to go on."""
         names = list(recent[0])
         values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in recent]).mean(0)
+        distribution = self.learner.distribution()
+        values = torch.cat([values, torch.stack([value.to(values.dtype) for value in distribution.values()])])
         self.processes.average([values])
-        self.latest = dict(zip(names, values.tolist(), strict=True))
-        for name, value in self.latest.items():
+        self.latest = dict(zip([*names, *distribution], values.tolist(), strict=True))
+        for name in names:
+            value = self.latest[name]
             self.sums[name] = self.sums.get(name, 0.0) + value * len(recent)
         self.sums["steps"] = self.sums.get("steps", 0) + len(recent)
         kept = f"{self.checkpoint} is the last good state" if self.checkpoint.exists() else "nothing was saved yet"
@@ -284,6 +296,7 @@ class Trainer:
         """Validate and log the means since the last time."""
         count = self.sums.pop("steps")
         means = {name: total / count for name, total in self.sums.items()}
+        means |= {name: self.latest[name] for name in ("rank", "spread")}
         self.sums = {}
         self.figures = validate(self.learner.target, self.pairs)
         if self.hours is not None:

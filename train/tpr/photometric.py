@@ -22,6 +22,8 @@ class Light:
         noise: largest standard deviation of the sensor noise.
         blur: largest σ of the Gaussian blur, pixels.
         shadow: deepest shadow, as a share of the light taken away; half of the views have one.
+        colour: standard deviation of the change of the weights that mix red, green and blue; some may fall below 0.
+        local_exposure, local_gamma: as `exposure` and `gamma`, but different from place to place.
         night, fog, jpeg: the share of views that are taken at night, lie in fog, went through JPEG.
     """
 
@@ -30,16 +32,21 @@ class Light:
     noise: float = 0.04
     blur: float = 1.5
     shadow: float = 0.7
+    colour: float = 0.0
+    local_exposure: float = 0.0
+    local_gamma: float = 1.0
     night: float = 0.15
     fog: float = 0.15
     jpeg: float = 0.3
 
 
-def channel_weights(batch: int, strength: float, generator: torch.Generator) -> Tensor:
-    """Weights [B, 3] that mix red, green and blue into grey, off the usual ones: a change of colour."""
+def channel_weights(batch: int, light: Light, strength: float, generator: torch.Generator) -> Tensor:
+    """Weights [B, 3], 1 in sum, that mix red, green and blue into grey, off the usual ones: a change of colour."""
     usual = torch.tensor([0.299, 0.587, 0.114])
     weights = torch.rand(batch, 3, generator=generator)
-    return (1 - strength / 2) * usual + strength / 2 * weights / weights.sum(1, keepdim=True)
+    mixed = (1 - strength / 2) * usual + strength / 2 * weights / weights.sum(1, keepdim=True)
+    change = torch.randn(batch, 3, generator=generator)
+    return mixed + light.colour * strength * (change - change.mean(1, keepdim=True))
 
 
 def cast_shadow(images: Tensor, depth: Tensor, generator: torch.Generator) -> Tensor:
@@ -99,7 +106,12 @@ def relight(images: Tensor, light: Light, strength: float, generator: torch.Gene
             images[chosen.to(device)] = effect(images[chosen.to(device)], amounts, generator)
     stops = light.exposure * strength * (2 * amount() - 1)
     exponent = light.gamma ** (strength * (2 * amount() - 1))
-    images = (images.clamp_min(1e-4) * 2.0 ** stops.to(device)).clamp(1e-4, 1) ** exponent.to(device)
+    stops, exponent = stops.to(device), exponent.to(device)
+    if light.local_exposure or light.local_gamma != 1:
+        fields = 2 * smooth_field(2 * batch, 5, *images.shape[-2:], generator, device) - 1
+        stops = stops + light.local_exposure * strength * fields[:batch]
+        exponent = exponent * light.local_gamma ** (strength * fields[batch:])
+    images = (images.clamp_min(1e-4) * 2.0**stops).clamp(1e-4, 1) ** exponent
     sigma = (light.blur * strength * amount() ** 2).reshape(batch, 1).clamp_min(0.05).to(device)
     images = gaussian_blur2d(images, (9, 9), sigma.expand(batch, 2))
     deviation = (light.noise * strength * amount() ** 2).to(device)

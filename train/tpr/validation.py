@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tpr.geometry import Warp
 from tpr.keypoints import detect
-from tpr.networks import Dense, Network, sample_descriptors
+from tpr.networks import Dense, Network
 from tpr.networks.base import standardize
 from tpr.networks.corners import CornerLogits
 from tpr.photometric import Light
@@ -65,7 +65,7 @@ def validate(network: Network, pairs: ViewPair, limit: int = 128, batch: int = 1
         corners = CornerLogits()(standardize(part.first))
         for b in range(len(part.first)):
             views = [of_image(d, b) for d in dense]
-            measured.append(measure(part.part(b, b + 1), views, corners[b, 0], network.stride, limit))
+            measured.append(measure(network, part.part(b, b + 1), views, corners[b, 0], limit))
     network.train(training)
     measured = [m for m in measured if m]
     return {name: sum(m[name] for m in measured) / max(len(measured), 1) for name in FIGURES}
@@ -77,11 +77,13 @@ def of_image(dense: Dense, index: int) -> Dense:
     return Dense(tuple(level[part] for level in dense.descriptors), dense.logits[part].float())
 
 
-def measure(pair: ViewPair, views: list[Dense], corners: Tensor, stride: int, limit: int) -> dict[str, float] | None:
+def measure(
+    network: Network, pair: ViewPair, views: list[Dense], corners: Tensor, limit: int
+) -> dict[str, float] | None:
     """The figures of one pair; None where too little is seen in both views."""
 
     def describe(side: int, points: Tensor) -> Tensor:
-        return F.normalize(sample_descriptors(views[side].descriptors, points[None], stride)[0], dim=-1)
+        return F.normalize(network.descriptors_at(views[side].descriptors, points[None])[0], dim=-1)
 
     def seen_in(pair: ViewPair, points: Tensor) -> tuple[Tensor, Tensor]:
         there, seen = pair.match(points[None], margin=4)

@@ -60,7 +60,7 @@ class Views:
         grid = pixel_grid(self.size, self.size, device).expand(batch, -1, -1)
         first = apply_homography(views[0].to(device), grid)
         second = relief.to_photo(apply_homography(views[1].to(device), grid))
-        weights = channel_weights(2 * batch, strength, generator)
+        weights = channel_weights(2 * batch, self.light, strength, generator)
         reach = shift.norm(dim=1)
         images = torch.cat(
             [

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tpr.keypoints import detect
-from tpr.networks import Network, sample_descriptors
+from tpr.networks import Network
 from tpr.photos import Photos
 from tpr.vlad import Vocabulary, cluster, vlad, whitened
 
@@ -56,4 +56,4 @@ def _descriptors(network: Network, photo: Tensor, keypoints: int) -> Tensor:
     """Unit descriptors [N, D] at the strongest keypoints of a photo [3, H, W]."""
     dense = network(photo.float().mean(0)[None, None] / 255)
     points = detect(dense.logits[0, 0], keypoints)[0]
-    return F.normalize(sample_descriptors(dense.descriptors, points[None], network.stride)[0], dim=-1)
+    return F.normalize(network.descriptors_at(dense.descriptors, points[None])[0], dim=-1)

@@ -93,6 +93,18 @@ def coding_rate_loss(descriptors: Tensor, valid: Tensor, eps: float = 0.5) -> Te
     return -torch.logdet(identity + dim / eps**2 * covariance).mean() / (2 * dim)
 
 
+def fourth_moment_loss(descriptors: Tensor, valid: Tensor) -> Tensor:
+    """log of the mean of ⟨y_c, y_d⟩⁴ over the pairs c ≠ d of an image's points, over its value for random directions.
+
+    The mean over images, of unit descriptors [B, N, D]. Random directions have 3 / (D (D + 2)): then the loss is 0.
+    """
+    dim, both = descriptors.shape[-1], valid[:, :, None] & valid[:, None]
+    different = both & ~torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
+    fourth = (descriptors @ descriptors.transpose(1, 2)).square().square() * different
+    mean = fourth.sum((1, 2)) / different.sum((1, 2)).clamp_min(1)
+    return torch.log(mean * dim * (dim + 2) / 3 + 1e-6).mean()
+
+
 @torch.no_grad()
 def effective_rank(descriptors: Tensor, valid: Tensor) -> Tensor:
     """exp of the entropy of the normalised spectrum of descriptors [B, N, D], centred within each image: 1 to D.

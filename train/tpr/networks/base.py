@@ -16,7 +16,7 @@ class Dense(NamedTuple):
 
     Attributes:
         descriptors: maps [B, D_k, H / s, W / s] with s = stride · 2^k, not normalised; cell (i, j) is centred on the
-            pixel (s · (j + ½) − ½, s · (i + ½) − ½). What they say of a place, side by side, is its descriptor.
+            pixel (s · (j + ½) − ½, s · (i + ½) − ½). `Network.descriptors_at` makes descriptors of places from them.
         logits: [B, 1, H, W], detection scores before the sigmoid, one a pixel.
         reliability: [B, 1, H / stride, W / stride], the part of the logits that says how well a place can be matched,
             before the sigmoid; None for a network whose logits have no such part.
@@ -31,7 +31,7 @@ class Network(nn.Module):
     """Base of all backbones. A subclass sets `dim` and `stride` and implements `dense`.
 
     Attributes:
-        dim: descriptor dimension D, the sum of the maps' D_k.
+        dim: descriptor dimension D.
         stride: pixels from one descriptor of the first map to the next.
         multiple: image sides are padded up to a multiple of it.
         bears_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
@@ -60,6 +60,22 @@ class Network(nn.Module):
             Descriptors that cover at least the image, and logits of exactly its size.
         """
         return self.octaves(image, 1)[0]
+
+    def descriptors_at(self, descriptors: tuple[Tensor, ...], points: Tensor) -> Tensor:
+        """Descriptors of sub-pixel points.
+
+        Args:
+            descriptors: the maps of a batch of images, as in `Dense`.
+            points: [B, N, 2] xy in pixels, the centre of the top-left pixel at (0, 0).
+
+        Returns:
+            float32 [B, N, D], not normalised.
+        """
+        return self.project(sample_descriptors(descriptors, points, self.stride))
+
+    def project(self, sampled: Tensor) -> Tensor:
+        """What the maps say of places, side by side [B, N, Σ_k D_k], as descriptors [B, N, D]: here as it is."""
+        return sampled
 
     def octaves(self, image: Tensor, count: int) -> list[Dense]:
         """Describe grey images [B, 1, H, W] at full size, at half, ...: `count` sizes.

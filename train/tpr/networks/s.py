@@ -22,6 +22,11 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: in
     )
 
 
+def projection(inputs: int, outputs: int) -> nn.Sequential:
+    """Linear, then each number to zero mean and unit variance: what a loss on standardized channels leaves open."""
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs, affine=False))
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions around which the input passes."""
 
@@ -38,14 +43,17 @@ class Small(Network):
     """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
 
     The same weights read the image again at half its size, and at a quarter ...: a descriptor is what all say of a
-    place, side by side, so it tells points apart by their surroundings as well as by their detail. Of several octaves
-    each size is read once.
+    place, side by side, so it tells points apart by their surroundings as well as by their detail. A linear projection
+    of that, applied at the keypoints only, keeps descriptors short and learns how much each size counts. Of several
+    octaves each size is read once.
 
     Detection: the log corner response of the full-resolution image says where exactly, a smooth map of logits learned
     at quarter resolution how reliable the place is.
 
     Args:
-        dim: descriptor dimension, as much of it from each size of the image.
+        dim: descriptor dimension.
+        per_size: channels read from each size of the image, all of them projected to `dim`; None: `dim` is shared out
+            among the sizes, and nothing is projected.
         counts: how much the descriptors of the image, of its half, of its quarter ... count; at least two.
         widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution.
         detail: also correct the corner response pixel by pixel, with logits learned at half resolution.
@@ -61,9 +69,10 @@ class Small(Network):
         widths: tuple[int, int, int, int] = (16, 32, 64, 64),
         detail: bool = False,
         counts: Sequence[float] = (1.0, 1.0),
+        per_size: int | None = None,
     ):
         super().__init__()
-        if len(counts) < 2 or dim % len(counts):
+        if len(counts) < 2 or (per_size is None and dim % len(counts)):
             raise ValueError(f"{len(counts)} sizes of the image can't share {dim} dimensions")
         self.dim, self.counts = dim, tuple(counts)
         half, quarter, eighth, sixteenth = widths
@@ -76,14 +85,21 @@ class Small(Network):
         self.from_eighth = nn.Conv2d(eighth, eighth, 1)
         self.from_quarter = nn.Conv2d(quarter, eighth, 1)
         self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
-        own = dim // len(counts)
+        own = per_size or dim // len(counts)
         self.describe = nn.Sequential(nn.Conv2d(eighth, own, 1), nn.BatchNorm2d(own, affine=False))
+        self.projection = None if per_size is None else projection(own * len(counts), dim)
         self.rely = nn.Conv2d(eighth, 1, 1)
         self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
         for head in filter(None, (self.rely, self.detail)):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+
+    def project(self, sampled: Tensor) -> Tensor:
+        if self.projection is None:
+            return sampled
+        flat = sampled.flatten(0, 1).to(self.projection[0].weight.dtype)
+        return self.projection(flat).float().unflatten(0, sampled.shape[:2])
 
     def dense(self, image: Tensor) -> Dense:
         return self.dense_octaves(image, 1)[0]

@@ -1,0 +1,34 @@
+"""A first projection for trained weights that had none."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from tpr.keypoints import detect
+from tpr.networks import Network, sample_descriptors
+from tpr.photos import Photos
+
+
+@torch.inference_mode()
+def start_projection(network: Network, photos: Photos, images: int = 150, keypoints: int = 300) -> None:
+    """Set a network's projection to the principal components of what it reads at keypoints of photos, turned at random.
+
+    The components keep the similarities of descriptors; turned, all numbers vary alike, so that the batch
+    normalisation that follows changes little.
+    """
+    network.eval()
+    found = []
+    for i in range(0, len(photos), -(-len(photos) // images)):
+        dense = network(photos.levels[i][0].float().mean(0)[None, None] / 255)
+        points = detect(dense.logits[0, 0], keypoints)[0]
+        found.append(F.normalize(sample_descriptors(dense.descriptors, points[None], network.stride)[0], dim=-1))
+    read = torch.cat(found).double()
+    linear, norm = network.projection[0], network.projection[1]
+    components = torch.linalg.eigh(read.T @ read / len(read)).eigenvectors[:, -linear.out_features :]
+    turn = torch.linalg.qr(torch.randn(linear.out_features, linear.out_features, dtype=torch.double)).Q
+    linear.weight.copy_((components @ turn).T)
+    projected = linear(torch.cat(found))
+    norm.running_mean.copy_(projected.mean(0))
+    norm.running_var.copy_(projected.var(0))
+    network.train()
