@@ -148,6 +148,30 @@ def test_two_processes_share_a_batch_and_average(photo_folder, tmp_path):
             assert torch.allclose(state["learner"][name], (a + b) / 2, atol=1e-5), name
 
 
+CLOCKS = TRAIN.replace(
+    "tpr.train(",
+    """import os, time
+from types import SimpleNamespace
+import tpr.engine
+speed = 1000 if os.environ["RANK"] == "1" else 1
+tpr.engine.time = SimpleNamespace(perf_counter=lambda: speed * time.perf_counter())
+tpr.train(""",
+)
+
+
+def test_processes_whose_clocks_differ_save_at_the_same_steps(photo_folder, tmp_path):
+    """The second one's clock is a thousand times as fast: by it alone every check were due for a checkpoint."""
+    script = tmp_path / "train.py"
+    script.write_text(CLOCKS)
+    overrides = [*SHORT, "run.minutes=1", "validation.every=15", "run.prefetch=false"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", str(script), str(photo_folder), str(tmp_path / "w.safetensors")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *overrides], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert torch.load(tmp_path / "w.checkpoint", weights_only=True)["step"] == 20
+
+
 LEARN = [
     "method.weighted_after=1",
     "network.options={dim: 32, widths: [16, 24, 32, 32]}",

@@ -82,7 +82,7 @@ class Run:
     """How the machine is used; a resumed run may change any of it.
 
     Attributes:
-        minutes: from one checkpoint to the next; 0 writes one each step.
+        minutes: from one checkpoint to the next, at least; 0 writes one each step.
         least_rank: training stops where the effective rank falls below this share of the dimension, after the warm-up.
         least_spread: or where the descriptors of an image are so much the same (mean squared distance from their mean).
         tensorboard: write curves for TensorBoard to `<out>.curves/`.

@@ -250,8 +250,10 @@ class Trainer:
             coming = ahead.submit(self.draw, self.step + 1) if ahead and self.step + 1 < end else None
             recent.append(self.update(pair))
             row = self.step % every == 0 or self.step == plan.steps
-            due = time.perf_counter() - saved >= 60 * run.minutes or self.step == end
-            if self.step % CHECK == 0 or row or due:
+            check = self.step % CHECK == 0
+            due = self.step == end or run.minutes == 0
+            due = due or (check and self.processes.decide(time.perf_counter() - saved >= 60 * run.minutes))
+            if check or row or due:
                 self.look(recent)
                 now = time.perf_counter()
                 self.seconds, clock, recent = self.seconds + now - clock, now, []
