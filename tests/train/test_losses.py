@@ -14,8 +14,8 @@ from tpr.losses.spread import (
     covariance_loss,
     decorrelation_loss,
     effective_rank,
-    fourth_moment_loss,
     invariance_loss,
+    moment_loss,
     spread,
     standardized,
     whitened,
@@ -131,21 +131,34 @@ def test_coding_rate_by_hand():
     assert coding_rate_loss(0 * SQUARE, FOUR).item() == 0
 
 
-def test_fourth_moment_by_hand():
+@pytest.mark.parametrize(("order", "random"), [(4, 3 / (4 * 6)), (8, 105 / (4 * 6 * 8 * 10))])
+def test_moments_by_hand(order, random):
     descriptors = torch.nn.functional.normalize(randoms(1, 3, 4), dim=-1)
     first, second, third = descriptors[0]
-    valid = torch.tensor([[True, True, True]])
-    mean = ((first @ second) ** 4 + (first @ third) ** 4 + (second @ third) ** 4) / 3
-    assert torch.allclose(fourth_moment_loss(descriptors, valid), torch.log(mean * 4 * 6 / 3 + 1e-6))
-    without_third = torch.log((first @ second) ** 4 * 4 * 6 / 3 + 1e-6)
-    assert torch.allclose(fourth_moment_loss(descriptors, torch.tensor([[True, True, False]])), without_third)
+    similarities = torch.stack([first @ second, first @ third, second @ third])
+    expected = torch.log((similarities**order).mean() / random + 1e-6)
+    assert torch.allclose(moment_loss(descriptors, torch.tensor([[True, True, True]]), order), expected)
+    without_third = torch.log((first @ second) ** order / random + 1e-6)
+    assert torch.allclose(moment_loss(descriptors, torch.tensor([[True, True, False]]), order), without_third)
 
 
-def test_fourth_moment_of_random_directions_is_zero():
+def test_moments_are_those_of_the_products_of_channels():
+    """The mean of ⟨y_c, y_d⟩⁴ over all c and d is ‖E[m mᵀ]‖², m the products of two channels."""
+    descriptors = torch.nn.functional.normalize(randoms(50, 3), dim=-1)
+    products = torch.einsum("ni,nj->nij", descriptors, descriptors).flatten(1)
+    norm = (products.T @ products / 50).square().sum()
+    assert torch.allclose((descriptors @ descriptors.T).pow(4).mean(), norm)
+
+
+def test_moments_of_random_directions_are_zero():
     directions = torch.nn.functional.normalize(randoms(4, 600, 24), dim=-1)
     valid = torch.ones(4, 600, dtype=torch.bool)
-    assert abs(fourth_moment_loss(directions, valid).item()) < 0.05
-    assert fourth_moment_loss(directions[:, :1].expand(-1, 600, -1), valid).item() > 3
+    assert abs(moment_loss(directions, valid, 4).item()) < 0.05 and abs(moment_loss(directions, valid, 8).item()) < 0.3
+    assert moment_loss(directions[:, :1].expand(-1, 600, -1), valid, 4).item() > 3
+
+
+def fourth_moment(descriptors, valid):
+    return moment_loss(descriptors, valid, 4)
 
 
 def test_sigreg_by_hand():
@@ -193,7 +206,7 @@ def sigreg_of_two(descriptors, valid):
 
 
 @pytest.mark.parametrize(
-    "loss", [covariance_loss, coding_rate_loss, standardized, whitened, fourth_moment_loss, sigreg_of_two]
+    "loss", [covariance_loss, coding_rate_loss, standardized, whitened, fourth_moment, sigreg_of_two]
 )
 def test_gradients_of_terms_on_one_view(loss):
     assert gradcheck(lambda x: loss(x, some_invalid()), randoms(2, 9, 3).requires_grad_())
@@ -206,7 +219,7 @@ def test_invalid_points_change_no_term_against_collapse():
     other[~valid], another[~valid] = 99.0, -7.0
     for loss in (invariance_loss, decorrelation_loss):
         assert torch.allclose(loss(first, second, valid), loss(other, another, valid))
-    for loss in (covariance_loss, coding_rate_loss, spread, effective_rank, fourth_moment_loss, sigreg_of_two):
+    for loss in (covariance_loss, coding_rate_loss, spread, effective_rank, fourth_moment, sigreg_of_two):
         assert torch.allclose(loss(first, valid), loss(other, valid))
 
 

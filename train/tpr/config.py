@@ -180,6 +180,7 @@ def check(config: Config) -> None:
         (0 <= views.same_camera_fraction <= 1, "views.same_camera_fraction must be in [0, 1]"),
         (8 <= config.method.points <= views.size**2 // 32, "method.points must be in [8, views.size² / 32]"),
         (config.method.temperature > 0, "method.temperature must be above 0"),
+        (config.method.order >= 2 and config.method.order % 2 == 0, "method.order must be an even number above 0"),
         (config.method.directions >= 1, "method.directions must be at least 1"),
         (0 <= config.method.weighted_after <= 1, "method.weighted_after must be in [0, 1]"),
         (config.method.sharpening > 0, "method.sharpening must be above 0"),

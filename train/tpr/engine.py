@@ -33,6 +33,7 @@ log = logging.getLogger("tpr")
 
 LEAST_PHOTOS = 12
 CHECK = 10
+STATISTICS = 8  # batches that batch statistics are measured on
 
 
 class TrainingStopped(RuntimeError):
@@ -43,7 +44,8 @@ def start_from(network: Network, weights: str) -> bool:
     """Give a network the parameters of a weights file.
 
     Returns:
-        Whether all were there; the file may be of a network without the projection that this one has.
+        Whether all were there but for a context, which starts with no effect; the file may be of a network without the
+        projection that this one has.
 
     Raises:
         ConfigError: the file can't be used, or is of another network.
@@ -55,9 +57,9 @@ def start_from(network: Network, weights: str) -> bool:
         raise ConfigError(f"start: {error}") from error
     except RuntimeError as error:
         raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
-    if unexpected or not all(name.startswith("projection.") for name in missing):
+    if unexpected or not all(name.startswith(("projection.", "context.")) for name in missing):
         raise ConfigError(f"start={weights}: weights of another network than is to be trained")
-    return not missing
+    return not any(name.startswith("projection.") for name in missing)
 
 
 class Trainer:
@@ -102,6 +104,7 @@ class Trainer:
             self.learner.target.compile()
         self.trainable = [p for p in self.learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trainable, lr=plan.rate, weight_decay=plan.weight_decay)
+        self.typical = self.draw_typical()
         self.step, self.seconds, self.waited = 0, 0.0, 0.0
         self.figures: dict[str, float] = {}
         self.sums: dict[str, float] = {}
@@ -152,6 +155,7 @@ class Trainer:
 
     def save(self) -> None:
         """Replace the checkpoint and the weights (the target encoder's, an average over steps)."""
+        self.measure_statistics()
         if not self.processes.first:
             return
         partial = self.checkpoint.with_suffix(".checkpoint.partial")
@@ -194,11 +198,29 @@ class Trainer:
         strength = curriculum(step, plan.steps, plan.strength)
         return self.config.views.draw(self.photos, plan.batch // self.processes.count, strength, generator)
 
+    def draw_typical(self) -> list[torch.Tensor]:
+        """Images like those that are trained on, always the same: what batch statistics are measured on."""
+        count = self.config.optimization.batch // self.processes.count
+        found = []
+        for index in range(STATISTICS):
+            generator = generator_for(self.config.seed, "statistics", self.processes.rank, index)
+            pair = self.config.views.draw(self.photos, count, self.config.optimization.strength[1], generator)
+            found.append(torch.cat([pair.first, pair.second]))
+        return found
+
+    def measure_statistics(self) -> None:
+        """Measure the target encoder's batch statistics, as they are used outside training."""
+        generator = generator_for(self.config.seed, "statistics", self.processes.rank)
+        self.learner.measure_statistics(self.typical, generator)
+        buffers = [*self.learner.target.buffers(), *self.learner.target_project.buffers()]
+        self.processes.average([buffer for buffer in buffers if buffer.is_floating_point()])
+
     def update(self, pair: ViewPair) -> dict[str, torch.Tensor]:
         """One step of training; returns the terms of the loss, on the device."""
         plan, step = self.config.optimization, self.step
         soft = self.config.method.labels is Labels.generation
         if soft and starts_generation(step, plan.steps, plan.generations):
+            self.measure_statistics()
             self.learner.begin_generation()
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate * warmup_cosine(step, plan.steps, plan.warmup)
@@ -300,6 +322,7 @@ class Trainer:
         means = {name: total / count for name, total in self.sums.items()}
         means |= {name: self.latest[name] for name in ("rank", "spread")}
         self.sums = {}
+        self.measure_statistics()
         self.figures = validate(self.learner.target, self.pairs)
         if self.hours is not None:
             across = validate(self.learner.target, self.hours, limit=256, batch=8)

@@ -21,14 +21,14 @@ from tpr.losses.spread import (
     covariance_loss,
     decorrelation_loss,
     effective_rank,
-    fourth_moment_loss,
     invariance_loss,
+    moment_loss,
     spread,
     standardized,
     whitened,
 )
 from tpr.networks import Dense, Network
-from tpr.pairs import LandmarkPair, ViewPair
+from tpr.pairs import LandmarkPair, ViewPair, draw_points
 
 WINDOW = 8
 
@@ -39,7 +39,7 @@ class LossWeights:
 
     Attributes:
         prediction: the paper's, `losses.prediction`.
-        invariance, decorrelation, covariance, coding_rate, fourth_moment: against collapse, `losses.spread`.
+        invariance, decorrelation, covariance, coding_rate, moment: against collapse, `losses.spread`.
         sigreg: the same, `losses.sigreg`.
         reliability, peaks, peakiness, subpixel: of the detector, `losses.detection`.
     """
@@ -49,7 +49,7 @@ class LossWeights:
     decorrelation: float = 1.0
     covariance: float = 0.0
     coding_rate: float = 0.0
-    fourth_moment: float = 0.0
+    moment: float = 0.0
     sigreg: float = 0.0
     reliability: float = 0.0
     peaks: float = 0.3
@@ -80,6 +80,7 @@ class Method:
     Attributes:
         points: points a pair.
         directions: random directions a step of SIGReg.
+        order: of the moment of similarities.
         space: where prediction and target are compared.
         labels: where the labels come from.
         temperature: λ of the soft labels.
@@ -92,6 +93,7 @@ class Method:
 
     points: int = 128
     directions: int = 64
+    order: int = 8
     space: Space = Space.standardized
     labels: Labels = Labels.hard
     temperature: float = 1.0
@@ -142,12 +144,32 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
-        """θ_t ← τ θ_t + (1 − τ) θ_o; buffers are copied."""
+        """θ_t ← τ θ_t + (1 − τ) θ_o; batch statistics are the target's own, see `measure_statistics`."""
         for target, online in ((self.target, self.online), (self.target_project, self.project)):
             for t, o in zip(target.parameters(), online.parameters(), strict=True):
                 t.lerp_(o, 1 - momentum)
-            for t, o in zip(target.buffers(), online.buffers(), strict=True):
-                t.copy_(o)
+
+    @torch.no_grad()
+    def measure_statistics(self, batches: list[Tensor], generator: torch.Generator) -> None:
+        """Measure the target's batch statistics anew: averaged parameters have other ones than those of any step.
+
+        Args:
+            batches: images [B, 1, H, W], as they are trained on.
+            generator: for the choice of points (CPU).
+        """
+        modules = [*self.target.modules(), *self.target_project.modules()]
+        norms = [module for module in modules if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+        self.train()
+        for images in batches:
+            dense = self.encode(self.target, images)
+            where = draw_points(dense.logits, self.method.points, generator)
+            self.target_project(self.target.descriptors_at(dense.descriptors, where).flatten(0, 1))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     @torch.no_grad()
     def begin_generation(self) -> None:
@@ -213,8 +235,8 @@ class Learner(nn.Module):
             terms["covariance"] = (covariance_loss(first, valid) + covariance_loss(second, valid)) / 2
         if w.coding_rate:
             terms["coding_rate"] = coding_rate_loss(unit, both)
-        if w.fourth_moment:
-            terms["fourth_moment"] = fourth_moment_loss(unit, both)
+        if w.moment:
+            terms["moment"] = moment_loss(unit, both, self.method.order)
         if w.sigreg:
             directions = random_directions(self.method.directions, unit.shape[-1], generator, unit.device)
             terms["sigreg"] = sigreg_loss(unit, both, directions)

@@ -94,7 +94,7 @@ def relight(images: Tensor, light: Light, strength: float, generator: torch.Gene
     def some(share: float) -> Tensor:
         return (torch.rand(batch, generator=generator) < share * strength).nonzero()[:, 0]
 
-    images = images.clone()
+    images = images.clamp(0, 1)
     for share, effect, least, most in (
         (0.5, cast_shadow, 0.2 * light.shadow, light.shadow),
         (light.night, fall_night, 2.0, 2.0 + 3.0 * strength),
