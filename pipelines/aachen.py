@@ -1,6 +1,6 @@
 """Localize Aachen Day-Night's queries (v1.0, v1.1) by local features, for the benchmark's site.
 
-    python pipelines/aachen.py --data DIR --features tpr --pairs pairs-query-netvlad50.txt --out results/aachen
+    python -m pipelines.aachen --data DIR --features tpr --pairs pairs-query-netvlad50.txt --out results/aachen
 
 DIR holds the official layout: images/images_upright/{db,query,...} (or images_upright/), queries/day_time_queries_with
 _intrinsics.txt and night_time_..., and the reference model: 3D-models/aachen_v_1_1/ (v1.1), 3D-models/aachen_v_1/ or
@@ -20,20 +20,20 @@ from pathlib import Path
 
 import click
 import numpy as np
-from aachen_data import MODELS, Dataset, open_dataset, read_retrieved, read_truth, to_numbers, to_pose
-from chains import Limits
-from common import Pipeline, Results, weights_version
-from known_map import map_known
 
-from tpsfm import pairs
+from pipelines.aachen_data import MODELS, Dataset, open_dataset, read_retrieved, read_truth, to_numbers, to_pose
+from pipelines.chains import Limits
+from pipelines.common import Pipeline, Results, weights_version
+from pipelines.known_map import map_known
 from tpsfm.evaluation.localization import accuracy
 from tpsfm.evaluation.poses import rotation_angle
-from tpsfm.images import file_digest
+from tpsfm.geometry.model import Pose
+from tpsfm.io.workspace import Workspace
 from tpsfm.localization import Map
 from tpsfm.localization.queries import Query
-from tpsfm.model import Pose
+from tpsfm.pairs import selection as pairs
+from tpsfm.photos.images import file_digest
 from tpsfm.reconstruction import Options
-from tpsfm.workspace import Workspace
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 WITHIN = {f"{metres} m, {degrees}°": (metres, degrees) for metres, degrees in ((0.25, 2), (0.5, 5), (5, 10))}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nvm import read_nvm
 
+from pipelines.nvm import read_nvm
 from tpsfm import TpsfmError, colmap
+from tpsfm.geometry.model import Model, Pose, quaternion, read_model, read_observations, rotation_matrix
 from tpsfm.localization.queries import Query, list_queries
-from tpsfm.model import Model, Pose, quaternion, read_model, read_observations, rotation_matrix
 
 LIGHTS = ("day", "night")
 MODELS = {"1.1": "aachen_v_1_1", "1.0": "aachen_v_1"}

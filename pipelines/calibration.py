@@ -1,6 +1,6 @@
 """Whether the uncertainty of a localized photo is true: rendered queries with known poses in a map made once.
 
-    python pipelines/calibration.py --queries 200 --out results/calibration
+    python -m pipelines.calibration --queries 200 --out results/calibration
 
 A courtyard is rendered from a walk, which is mapped, and from random places between, in front of and above that walk,
 which are localized. The map is laid over the known cameras by its own. "inside" is the share of the localized whose
@@ -15,14 +15,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-from common import Pipeline, Results, weights_version
 
 import tpsfm
-from tpsfm.demo import camera_path, render_scene
+from pipelines.common import Pipeline, Results, weights_version
+from tpsfm.demo.dataset import camera_path, render_scene
+from tpsfm.demo.rendering import View, look_at
 from tpsfm.evaluation.localization import align_map, localization_errors
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.images import list_images
-from tpsfm.rendering import View, look_at
+from tpsfm.photos.images import list_images
 
 SIZE = (640, 480)
 COLUMNS = {

@@ -1,6 +1,6 @@
 """How the time of a query grows with the map: the same queries, from one rendered courtyard to a town of them.
 
-    python pipelines/growth.py --out results/growth
+    python -m pipelines.growth --out results/growth
 
 The town is a row of courtyards, no two alike, 100 m from each other, each with ten photos; a map of N photos holds the
 first N / 10. Its cameras and poses are the rendered ones, its points are triangulated. All queries are taken in the
@@ -17,17 +17,17 @@ from pathlib import Path
 
 import click
 import numpy as np
-from calibration import SIZE, random_views
-from common import Pipeline, Results, in_process, weights_version
-from known_map import map_known
-from localization import STEPS
 
 import tpsfm
-from tpsfm.demo import camera_path, render_scene
-from tpsfm.model import Camera, Model, Pose
+from pipelines.calibration import SIZE, random_views
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from pipelines.known_map import map_known
+from pipelines.localization import STEPS
+from tpsfm.demo.dataset import camera_path, render_scene
+from tpsfm.demo.rendering import View
+from tpsfm.geometry.model import Camera, Model, Pose
 from tpsfm.progress import Terminal
 from tpsfm.reconstruction import Options
-from tpsfm.rendering import View
 
 PHOTOS = 10  # of a courtyard
 APART = np.array([100.0, 0, 0])  # metres from one courtyard to the next

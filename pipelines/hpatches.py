@@ -1,6 +1,6 @@
 """Matching accuracy on homography sequences in the HPatches layout.
 
-    python pipelines/hpatches.py --data DIR --features tpr --features sift --out results/hpatches
+    python -m pipelines.hpatches --data DIR --features tpr --features sift --out results/hpatches
 
 DIR holds one folder a sequence (`i_...` illumination, `v_...` viewpoint) with images 1 to 6 and H_1_2 to H_1_6.
 MMA, features and matches: full resolution, at most 5,000 keypoints, mutual nearest neighbours, mean over each
@@ -19,17 +19,17 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-from common import Pipeline, Results, load
 
 import tpsfm
+from pipelines.common import Pipeline, Results, load
 from tpsfm.evaluation.homography import corner_error, matching_accuracy, repeatability
 from tpsfm.evaluation.poses import pose_auc
 from tpsfm.features.upright import upright_features
-from tpsfm.images import read_image, turned
-from tpsfm.matching import mutual_nearest
-from tpsfm.turns import preview, relative_turn
+from tpsfm.io.workspace import digest
+from tpsfm.matching.nearest import mutual_nearest
+from tpsfm.photos.images import read_image, turned
+from tpsfm.reconstruction.turns import preview, relative_turn
 from tpsfm.view.charts import beside, curves
-from tpsfm.workspace import digest
 
 THRESHOLDS = np.arange(1, 11)
 AUC_THRESHOLDS = (1, 2, 3, 5)

@@ -1,6 +1,6 @@
 """Visual odometry on KITTI by local features, side by side.
 
-    python pipelines/kitti.py --data DIR --sequence 00 --features tpr --features sift --features orb --out results/kitti
+    python -m pipelines.kitti --data DIR --sequence 00 --features tpr --features sift --features orb --out results/kitti
 
 DIR holds KITTI's official layout: sequences/00/image_0/*.png and sequences/00/calib.txt, and poses/00.txt where the
 truth is known. A folder with image_0/, calib.txt and poses.txt of its own is one sequence, named after the folder.
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-from common import Pipeline, Results, load
-from odometry import Odometry
-from orb import ORB
 
 import tpsfm
+from pipelines.common import Pipeline, Results, load
+from pipelines.odometry import Odometry
+from pipelines.orb import ORB
 from tpsfm.evaluation.trajectory import (
     ALIGNMENTS,
     absolute_errors,
@@ -33,10 +33,10 @@ from tpsfm.evaluation.trajectory import (
     write_trajectory,
 )
 from tpsfm.features import Extractor
-from tpsfm.images import list_images, probe, read_image
-from tpsfm.model import Camera
+from tpsfm.geometry.model import Camera
+from tpsfm.io.workspace import digest
+from tpsfm.photos.images import list_images, probe, read_image
 from tpsfm.view.charts import plan
-from tpsfm.workspace import digest
 
 COLUMNS = {
     **{"frames": "d", "lost": "d", "length m": ".0f", "RMSE m": ".3f", "APE m": ".3f", "APE max m": ".3f"},

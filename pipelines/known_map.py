@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from tpsfm import colmap, pairs
-from tpsfm.model import Model
+from tpsfm import colmap
+from tpsfm.geometry.model import Model
+from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.io.workspace import Workspace, digest
+from tpsfm.pairs import selection as pairs
 from tpsfm.progress import Terminal
 from tpsfm.reconstruction import Options, run_stage
-from tpsfm.results import finish
-from tpsfm.store import FeatureStore, MatchStore
-from tpsfm.workspace import Workspace, digest
+from tpsfm.reconstruction.report import finish
 
 
 def map_known(

@@ -1,6 +1,6 @@
 """Localize held-out photos by day and by night, foreign ones, and one at dusk; ours beside COLMAP's SIFT.
 
-    python pipelines/localization.py --data DIR --features tpr --features sift --features colmap --out results/loc
+    python -m pipelines.localization --data DIR --features tpr --features sift --features colmap --out results/loc
 
 DIR holds sets SCENE/images/, some with SCENE/gt.json (image name -> R, world to camera, and C, the centre). Of each
 such set a map is built from all but every fourth photo, and those are localized in it, as they are and turned to
@@ -17,19 +17,19 @@ from pathlib import Path
 
 import click
 import numpy as np
-from chains import CHAINS, Limits
-from common import Pipeline, Results, in_process, weights_version
 from PIL import Image
 
 import tpsfm
-from tpsfm.cli_options import options
+from pipelines.chains import CHAINS, Limits
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from tpsfm.cli.options import options
 from tpsfm.evaluation.localization import THRESHOLDS, accuracy, extent, localization_errors
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.images import list_images, probe, read_image
+from tpsfm.geometry.model import Pose, read_model
 from tpsfm.localization.intrinsics import intrinsics_of
 from tpsfm.localization.pose import estimate, objection, occupied_cells
-from tpsfm.model import Pose, read_model
+from tpsfm.photos.images import list_images, probe, read_image
 
 FOLDS = (3, 0, 1, 2)  # where every fourth begins
 FOREIGN = 20

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
+from tpsfm.geometry.model import Camera, Model, Pose, rotation_matrix
 from tpsfm.localization.queries import list_queries
-from tpsfm.model import Camera, Model, Pose, rotation_matrix
 
 
 def read_nvm(path: Path, intrinsics: Path) -> tuple[Model, dict[str, np.ndarray]]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from local_map import Frame, LocalMap, center
 
+from pipelines.local_map import Frame, LocalMap, center
 from tpsfm.features import Features
-from tpsfm.matching import mutual_nearest
-from tpsfm.model import Camera
+from tpsfm.geometry.model import Camera
+from tpsfm.matching.nearest import mutual_nearest
 
 MIN_FLOW = 0.01  # of the image's width, since the last keyframe
 MIN_KNOWN = 0.85  # share of the last keyframe's points; fewer make a keyframe

@@ -1,6 +1,6 @@
 """Retrieval measured: recall of truly overlapping photos by day and at night, and an index of 100,000 images.
 
-    python pipelines/retrieval.py --data DIR --distractors PHOTOS --out results/retrieval
+    python -m pipelines.retrieval --data DIR --distractors PHOTOS --out results/retrieval
 
 DIR holds sets SCENE/images/, some with SCENE/gt.json (R, world to camera, C, the centre, and K of each photo). The
 photos of all sets lie in one pool, each is searched among all others. Two photos truly overlap that share 10 % of
@@ -17,16 +17,16 @@ from pathlib import Path
 
 import click
 import numpy as np
-from chains import Limits
-from common import Pipeline, Results, in_process, peak_memory, weights_version
 
 import tpsfm
+from pipelines.chains import Limits
+from pipelines.common import Pipeline, Results, in_process, peak_memory, weights_version
 from tpsfm.evaluation.localization import align_map
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.evaluation.retrieval import in_view, overlapping, recall, seen_points
-from tpsfm.images import list_images, read_image
-from tpsfm.model import Model, read_model, read_observations
+from tpsfm.geometry.model import Model, read_model, read_observations
+from tpsfm.photos.images import list_images, read_image
 
 AT = (1, 5, 20)
 SIZES = (10, 100, 1_000, 10_000, 100_000)
@@ -53,7 +53,7 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
         Global descriptors by (set, photo) by day, with the distractors, and by night; the true overlaps by
         covisibility and by known cameras.
     """
-    from tpsfm.store import FeatureStore
+    from tpsfm.io.store import FeatureStore
 
     shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size, "weights": limits.weights}
     extractor = tpsfm.load_extractor("tpr", **shared)
@@ -85,7 +85,7 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
 
 def searched(queries: dict, day: dict, truth: dict) -> dict:
     """Recall of the queries that have a truth, each among all photos but itself."""
-    from tpsfm.retrieval import Index
+    from tpsfm.retrieval.index import Index
 
     index = Index()
     index.add(list(day), np.stack(list(day.values())))
@@ -113,7 +113,7 @@ def recalls(data: Path, distractors: Path | None, maps: Path, limits: Limits) ->
 
 def index_of(size: int, dim: int, seed: int = 0) -> dict:
     """Build an index of random unit vectors and search it."""
-    from tpsfm.retrieval import CHUNK, Index
+    from tpsfm.retrieval.index import CHUNK, Index
 
     rng = np.random.default_rng(seed)
 

@@ -1,6 +1,6 @@
 """Reconstruct sets of photos with several features side by side, COLMAP's own SIFT chain among them.
 
-    python pipelines/sfm.py --data DIR --features tpr --features sift --features colmap --out results/sfm
+    python -m pipelines.sfm --data DIR --features tpr --features sift --features colmap --out results/sfm
 
 Each subfolder SCENE with SCENE/images/ is reconstructed; where it has a SCENE/gt.json (image name -> R, world to
 camera, and C, the centre), the pose AUC follows: over all pairs of photos, the larger of the errors of the relative
@@ -16,14 +16,14 @@ from itertools import product
 from pathlib import Path
 
 import click
-from chains import CHAINS, STAGES, Limits, reconstruct
-from common import Pipeline, Results, in_process, weights_version
 
 import tpsfm
-from tpsfm.cli_options import options
+from pipelines.chains import CHAINS, STAGES, Limits, reconstruct
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from tpsfm.cli.options import options
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
-from tpsfm.images import list_images
-from tpsfm.model import read_model, summary
+from tpsfm.geometry.model import read_model, summary
+from tpsfm.photos.images import list_images
 
 THRESHOLDS = (1, 3, 5, 10)
 COLUMNS = {

@@ -1,6 +1,6 @@
 """Time and memory of extraction, matching, the store and the whole chain, beside others in the same run.
 
-    python pipelines/speed.py --images DIR --repeat 3 --out results/speed
+    python -m pipelines.speed --images DIR --repeat 3 --out results/speed
 
 Each measurement runs in a process of its own, ours and theirs in turn, all `--repeat` times; medians are printed. A
 ratio says how many times as fast ours is: the median of the ratios of neighbours. Extraction is beside OpenCV's SIFT
@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 
 import click
-import speed_parts as parts
-from chains import STAGES, Limits, reconstruct
-from common import Pipeline, Results, in_process, weights_version
 
 import tpsfm
-from tpsfm.images import list_images
+from pipelines import speed_parts as parts
+from pipelines.chains import STAGES, Limits, reconstruct
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from tpsfm.photos.images import list_images
 
 PARTS = ("extraction", "matching", "store", "chain")
 EXTRACTIONS = {  # (width, height) or the longer side, threads (None: as told), keypoints at most

@@ -12,13 +12,13 @@ import cv2
 import faiss
 import numpy as np
 import torch
-from common import load
 
+from pipelines.common import load
 from tpsfm.features import Features
-from tpsfm.images import read_image
-from tpsfm.matching import match_pairs
-from tpsfm.pairs import exhaustive
-from tpsfm.store import FeatureStore, MatchStore
+from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.matching.nearest import match_pairs
+from tpsfm.pairs.selection import exhaustive
+from tpsfm.photos.images import read_image
 
 EXTRACTION_COLUMNS = {"images/s": ".2f", "keypoints": ".0f", "peak MiB": ".0f"}
 MATCHING_COLUMNS = {"pairs/s": ".2f", "peak MiB": ".0f"}

@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from localizing import HELD
+
+from tests.support.localizing import HELD
 
 
 @pytest.fixture(scope="session")
 def courtyard(tmp_path_factory) -> Path:
     """Ten rendered photos of 480 x 360 with known cameras: `images/` and `gt.json`."""
-    from tpsfm.demo import render_scene
+    from tpsfm.demo.dataset import render_scene
 
     out = tmp_path_factory.mktemp("courtyard")
     render_scene(out, views=10, size=(480, 360))
@@ -23,7 +24,7 @@ def courtyard(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def synthetic():
     """A synthesized scene of eight photos."""
-    from synthesized import Scene
+    from tests.support.synthesized import Scene
 
     return Scene()
 

@@ -17,12 +17,12 @@ _HOMES = {
     "Features": "tpsfm.features",
     "Localization": "tpsfm.localization",
     "Map": "tpsfm.localization",
-    "Model": "tpsfm.model",
+    "Model": "tpsfm.geometry.model",
     "Options": "tpsfm.reconstruction",
-    "Workspace": "tpsfm.workspace",
+    "Workspace": "tpsfm.io.workspace",
     "load_extractor": "tpsfm.features",
     "localize": "tpsfm.localization",
-    "read_model": "tpsfm.model",
+    "read_model": "tpsfm.geometry.model",
     "reconstruct": "tpsfm.reconstruction",
 }
 __all__ = ["TpsfmError", *_HOMES]

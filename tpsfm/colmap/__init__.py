@@ -1,11 +1,11 @@
 """The adapter to COLMAP: the only place that imports pycolmap. Loading it costs a fraction of a second."""
 
+from tpsfm.colmap.absolute_pose import AbsolutePose, absolute_pose
 from tpsfm.colmap.cameras import CAMERA_MODELS, CAMERA_MODES, device, group_cameras
 from tpsfm.colmap.database import build_database
 from tpsfm.colmap.export import EXPORT_FORMATS, export
 from tpsfm.colmap.extension import extend_model
 from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
-from tpsfm.colmap.pose import AbsolutePose, absolute_pose
 from tpsfm.colmap.triangulation import to_binary, triangulate
 from tpsfm.colmap.verification import verified_inliers, verify_matches
 

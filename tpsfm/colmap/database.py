@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.colmap.cameras import CAMERA_MODELS, initial_focal
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
-from tpsfm.images import ImageInfo
+from tpsfm.photos.images import ImageInfo
 
 _GPS_VARIANCE = np.diag([5.0, 5.0, 10.0]) ** 2  # square metres, of a phone under open sky; EXIF gives none
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Camera, Model, read_model
+from tpsfm.geometry.model import Camera, Model, read_model
 
 # nerfstudio's camera model and distortion keys, by COLMAP's camera model; the parameters follow cx, cy.
 _NERFSTUDIO = {

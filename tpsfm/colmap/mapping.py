@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tpsfm.colmap.database import open_database
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
-from tpsfm.model import read_model
+from tpsfm.geometry.model import read_model
 
 _log = logging.getLogger("tpsfm")
 

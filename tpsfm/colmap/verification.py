@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.colmap.database import open_database
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.parallel import in_order
 
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory

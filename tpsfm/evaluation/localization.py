@@ -9,7 +9,7 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import rotation_angle
-from tpsfm.model import Pose
+from tpsfm.geometry.model import Pose
 
 # (share of the extent, degrees): fine, the goal of the hold-out, coarse.
 THRESHOLDS = ((0.0025, 0.25), (0.005, 0.5), (0.02, 2.0))

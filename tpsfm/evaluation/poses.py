@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Pose
+from tpsfm.geometry.model import Pose
 
 
 def load_poses(path: str | Path) -> dict[str, Pose]:

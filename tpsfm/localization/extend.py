@@ -14,15 +14,15 @@ import numpy as np
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
+from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.landmarks import MIN_SHARED
 from tpsfm.localization.map import Map
 from tpsfm.localization.pose import Localization
-from tpsfm.matching import MatchOptions, match_pairs
-from tpsfm.pairs import canonical
+from tpsfm.matching.nearest import MatchOptions, match_pairs
+from tpsfm.pairs.selection import canonical
 from tpsfm.progress import Quiet
-from tpsfm.results import finish, image_folder
-from tpsfm.store import FeatureStore, MatchStore
-from tpsfm.workspace import Workspace, digest
+from tpsfm.reconstruction.report import finish, image_folder
 
 
 class Extension:

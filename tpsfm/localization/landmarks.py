@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from tpsfm.errors import TpsfmError
-from tpsfm.matching import in_parallel, matching_type, mutual_nearest
-from tpsfm.model import read_observations
-from tpsfm.store import FeatureStore
-from tpsfm.workspace import Workspace
+from tpsfm.geometry.model import read_observations
+from tpsfm.io.store import FeatureStore
+from tpsfm.io.workspace import Workspace
+from tpsfm.matching.nearest import in_parallel, matching_type, mutual_nearest
 
 MIN_SHARED = 5  # points that two images of one place share
 

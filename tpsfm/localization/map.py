@@ -14,7 +14,9 @@ from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
 from tpsfm.features.upright import upright_features
-from tpsfm.images import ImageInfo, check_pixels, probe, read_image, turned
+from tpsfm.geometry.model import Camera, Model
+from tpsfm.io.store import FeatureStore
+from tpsfm.io.workspace import Workspace
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import (
     Matches,
@@ -32,12 +34,10 @@ from tpsfm.localization.pose import (
     uncertainty,
     with_map_errors,
 )
-from tpsfm.model import Camera, Model
+from tpsfm.photos.images import ImageInfo, check_pixels, probe, read_image, turned
 from tpsfm.reconstruction import Options
-from tpsfm.results import map_digest, open_map
-from tpsfm.retrieval import Index, key_of_global, photos_vocabulary
-from tpsfm.store import FeatureStore
-from tpsfm.workspace import Workspace
+from tpsfm.reconstruction.report import map_digest, open_map
+from tpsfm.retrieval.index import Index, key_of_global, photos_vocabulary
 
 FIRST = 5  # images matched at first; most photos need no more
 ENOUGH = 200  # inliers with which the others are left alone

@@ -10,8 +10,8 @@ from statistics import median
 
 import numpy as np
 
+from tpsfm.geometry.model import Model
 from tpsfm.localization.pose import Localization
-from tpsfm.model import Model
 from tpsfm.view.html import document, inline, jpeg
 from tpsfm.view.scene import PHOTO_COLOR, QUERY_COLOR, scene_of
 from tpsfm.view.splatting import splat

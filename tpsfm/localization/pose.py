@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tpsfm import colmap
+from tpsfm.geometry.model import Camera, Pose
 from tpsfm.localization.intrinsics import Intrinsics
-from tpsfm.model import Camera, Pose
 
 MAX_ERROR = 6.0  # pixels of a photo as large as the extractor saw it
 MIN_INLIERS = 20

@@ -6,18 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tpsfm.errors import TpsfmError
-from tpsfm.images import file_digest, probe
+from tpsfm.geometry.model import Camera
+from tpsfm.io.workspace import digest
+from tpsfm.localization.cache import STORE, LocalizationStore
 from tpsfm.localization.extend import Extension
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.map import Map
+from tpsfm.localization.output import PAGE, make_folder, write_results, write_text
 from tpsfm.localization.page import page
 from tpsfm.localization.pose import Localization
 from tpsfm.localization.queries import Query, list_queries
-from tpsfm.localization.results import PAGE, make_folder, write_results, write_text
-from tpsfm.localization.store import STORE, LocalizationStore
-from tpsfm.model import Camera
+from tpsfm.photos.images import file_digest, probe
 from tpsfm.progress import Quiet
-from tpsfm.workspace import digest
 
 
 def localize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model, summary
+from tpsfm.geometry.model import Model, summary
 from tpsfm.view.charts import histogram
 from tpsfm.view.html import document, inline, jpeg
 

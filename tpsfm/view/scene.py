@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tpsfm.model import Model
+from tpsfm.geometry.model import Model
 
 PHOTO_COLOR, QUERY_COLOR, BACKGROUND = (255, 148, 40), (64, 200, 255), (18, 21, 27)
 REACH = (0.62, 0.4)  # tangents of half the field of view that an overview fills, across and down

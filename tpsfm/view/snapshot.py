@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model
+from tpsfm.geometry.model import Model
 from tpsfm.view import drawing
 from tpsfm.view.scene import scene_of
 from tpsfm.view.splatting import splat

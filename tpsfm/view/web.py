@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model, quaternion
+from tpsfm.geometry.model import Model, quaternion
 from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
 from tpsfm.view.thumbnails import thumbnail
 

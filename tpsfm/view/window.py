@@ -6,7 +6,7 @@ import os
 import sys
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model
+from tpsfm.geometry.model import Model
 from tpsfm.view import drawing
 from tpsfm.view.scene import scene_of
 

@@ -1,0 +1,1 @@
+"""Photos on disk: headers, pixels, masks."""

@@ -1,0 +1,1 @@
+"""Which images look alike, by global descriptors."""
