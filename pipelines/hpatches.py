@@ -22,6 +22,7 @@ import numpy as np
 
 import tpsfm
 from pipelines.common import Pipeline, Results, load
+from pipelines.plots import curves, side_by_side
 from tpsfm.evaluation.homography import corner_error, matching_accuracy, repeatability
 from tpsfm.evaluation.poses import pose_auc
 from tpsfm.features.upright import upright_features
@@ -29,7 +30,6 @@ from tpsfm.io.workspace import digest
 from tpsfm.matching.nearest import mutual_nearest
 from tpsfm.photos.images import read_image, turned
 from tpsfm.reconstruction.turns import preview, relative_turn
-from tpsfm.view.charts import beside, curves
 
 THRESHOLDS = np.arange(1, 11)
 AUC_THRESHOLDS = (1, 2, 3, 5)
@@ -165,7 +165,7 @@ def figure(measured: dict[str, dict[str, dict]]) -> str:
         lines = {name: mean(rows, "mma", start) for name, rows in measured.items()}
         lines = {name: values for name, values in lines.items() if values is not None}
         charts.append(curves(THRESHOLDS, lines, f"MMA, {kind}", "px", top=100))
-    return beside(charts)
+    return side_by_side(charts)
 
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])

@@ -23,6 +23,7 @@ import tpsfm
 from pipelines.common import Pipeline, Results, load
 from pipelines.odometry import Odometry
 from pipelines.orb import ORB
+from pipelines.plots import trajectories
 from tpsfm.evaluation.trajectory import (
     ALIGNMENTS,
     absolute_errors,
@@ -36,7 +37,6 @@ from tpsfm.features import Extractor
 from tpsfm.geometry.model import Camera
 from tpsfm.io.workspace import digest
 from tpsfm.photos.images import list_images, probe, read_image
-from tpsfm.view.charts import plan
 
 COLUMNS = {
     **{"frames": "d", "lost": "d", "length m": ".0f", "RMSE m": ".3f", "APE m": ".3f", "APE max m": ".3f"},
@@ -161,7 +161,7 @@ def main(data: Path, names, features, weights, max_keypoints: int, alignment: st
             path = read_trajectory(file)
             paths[name] = path if truth is None else align_trajectory(truth, path, alignment)
         lines = {name: path[:, [0, 2], 3] for name, path in paths.items()}
-        (out / f"{sequence.name}.svg").write_text(plan(lines, f"KITTI {sequence.name}", "m"))
+        (out / f"{sequence.name}.svg").write_text(trajectories(lines, f"KITTI {sequence.name}", "m"))
     results.say(f"RMSE, APE and RPE after alignment '{alignment}' of each whole path:")
     results.table(COLUMNS, rows)
     text = "RMSE in metres, and FPS, as the paper prints them for the full sequences; not measured here:"

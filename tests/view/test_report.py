@@ -1,8 +1,7 @@
-"""The report of a map, its thumbnails and its charts."""
+"""The report of a map, its thumbnails and its histograms."""
 
 import re
 from types import SimpleNamespace
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ from PIL import Image
 from tests.support.browser import Browser
 from tests.support.viewed import GREEN, make_model, near, save_photos
 from tpsfm.errors import TpsfmError
-from tpsfm.view.charts import beside, curves, histogram
-from tpsfm.view.report import Facts, page, write_report
-from tpsfm.view.thumbnails import thumbnail
+from tpsfm.view.pages import thumbnail
+from tpsfm.view.report import Facts, histogram, page, write_report
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +90,6 @@ def test_no_thumbnail_of_a_broken_photo(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff nothing")
     assert thumbnail(tmp_path / "photo.jpg") is None
     assert thumbnail(tmp_path / "missing.jpg") is None
-
-
-def test_curves_are_where_their_values_are():
-    svg = curves(np.array([1, 2, 3]), {"A & B": np.array([0, 50, 100]), "C": np.array([100, 100, 100])}, "T", "px", 100)
-    xml = ElementTree.fromstring(beside([svg, svg]))
-    lines = [line.get("points") for line in xml.iter("{http://www.w3.org/2000/svg}polyline")]
-    assert len(lines) == 4
-    first, flat = ([tuple(map(float, at.split(","))) for at in line.split()] for line in lines[:2])
-    assert [x for x, _ in first] == [34, 154, 274]
-    assert [y for _, y in first] == [264, 144, 24]
-    assert {y for _, y in flat} == {24}
-    assert [child.get("x") for child in xml] == ["0", "360"]
-    assert "A & B" in [text.text for text in xml.iter("{http://www.w3.org/2000/svg}text")]
 
 
 def test_histogram_counts():

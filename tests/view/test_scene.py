@@ -9,9 +9,9 @@ from PIL import Image
 from tests.support.viewed import GREEN, empty_model, make_model, near
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry.model import Model
-from tpsfm.view import drawing
+from tpsfm.view import window
 from tpsfm.view.scene import BACKGROUND, PHOTO_COLOR, QUERY_COLOR, REACH, scene_of, view_rotation
-from tpsfm.view.splatting import splat
+from tpsfm.view.snapshot import splat
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_nearer_points_hide_farther_ones(model):
 
 def test_open3d_and_our_own_renderer_draw_the_same(model, tmp_path):
     try:
-        drawing.run(scene_of(model), tmp_path / "map.png", (640, 400), timeout=120)
+        window.draw(scene_of(model), tmp_path / "map.png", (640, 400), timeout=120)
     except TpsfmError as error:
         pytest.skip(f"Open3D can't draw off-screen here: {error}")
     theirs, ours = np.asarray(Image.open(tmp_path / "map.png")), splat(scene_of(model), (640, 400))

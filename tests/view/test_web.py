@@ -17,7 +17,7 @@ from tpsfm.errors import TpsfmError
 from tpsfm.view.scene import PHOTO_COLOR
 from tpsfm.view.web import serve
 
-HERE = str(Path(__file__).parent)
+ROOT = Path(__file__).parents[2]
 PANEL = "[...document.querySelectorAll('input')].map(e => e.value)"
 
 
@@ -69,11 +69,12 @@ def test_the_page_shows_points_frustums_and_thumbnails(served, tmp_path):
 def test_the_server_can_block_and_be_stopped(model):
     """As the command line uses it: it serves until it is interrupted."""
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from tpsfm.view.web import serve; from viewed import make_model;"
+        "from tpsfm.view.web import serve; from tests.support.viewed import make_model;"
         "serve(make_model(2, 50), port=0, ready=lambda address: print(address, flush=True))"
     )
     server = subprocess.Popen(
-        [sys.executable, "-c", script, HERE],
+        [sys.executable, "-c", script],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell may have it ignored

@@ -20,7 +20,7 @@ from tpsfm.view.scene import BACKGROUND, PHOTO_COLOR
 from tpsfm.view.snapshot import snapshot
 from tpsfm.view.window import show
 
-HERE = str(Path(__file__).parent)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +101,10 @@ def display(tmp_path):
 def test_the_window_shows_the_map(model, display):
     from PIL import ImageGrab
 
-    drawing_it = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from tpsfm.view.window import show;"
-        "from viewed import make_model; show(make_model())"
-    )
+    drawing_it = "from tpsfm.view.window import show; from tests.support.viewed import make_model; show(make_model())"
     window = subprocess.Popen(
-        [sys.executable, "-c", drawing_it, HERE],
+        [sys.executable, "-c", drawing_it],
+        cwd=ROOT,
         env={**os.environ, "DISPLAY": display},
         stderr=subprocess.PIPE,
         text=True,

@@ -1,9 +1,10 @@
-"""The map in a web page, served by viser on this machine's loopback address."""
+"""The map in a web page, served by viser on the loopback address by default."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,11 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry.model import Model, quaternion
+from tpsfm.view.pages import thumbnail
 from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
-from tpsfm.view.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    from viser import ViserServer
+    from viser import CameraFrustumHandle, ClientHandle, ViserServer
 
 
 def serve(
@@ -26,16 +27,16 @@ def serve(
     queries: Model | None = None,
     query_images: Path | None = None,
     block: bool = True,
-    ready=None,
+    ready: Callable[[str], None] | None = None,
 ) -> ViserServer:
-    """Serve a page with a map's points, frustums and the photos' thumbnails; a click on a photo goes there.
+    """Serve a page with a map's points, frustums and the photos' thumbnails; a click on a photo moves the view there.
 
     Args:
         images: the photos' folder; None or a missing photo leaves its frustum empty.
-        host: the address to listen on; "0.0.0.0" opens the page to the network.
-        port: 0 takes a free one.
+        host: address to listen on; "0.0.0.0" makes the page visible in the network.
+        port: 0 for any free one.
         queries, query_images: localized photos, a model in the same frame, and their folder.
-        block: serve until interrupted, else return at once; then `stop()` ends it.
+        block: serve until interrupted; else return at once, and the server's `stop()` ends it.
         ready: called with the page's address once it is served.
 
     Raises:
@@ -61,7 +62,7 @@ def serve(
 
 
 def _free_port(host: str, port: int) -> int:
-    """`port` if it can be had, a free one for 0; viser itself would quietly take another."""
+    """`port` if it is free, any free one for 0; viser itself would silently take another."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -89,7 +90,7 @@ class _Page:
         self._panel(point_size)
         server.on_client_connect(self._overview)
 
-    def _frustum(self, index: int):
+    def _frustum(self, index: int) -> CameraFrustumHandle:
         corners = self.scene.frustums[index].astype(np.float64)
         apex, top_left, top_right, bottom_right, bottom_left = corners
         across, down = top_right - top_left, bottom_left - top_left
@@ -149,7 +150,7 @@ class _Page:
         def _(event) -> None:
             self._overview(event.client)
 
-    def _overview(self, client) -> None:
+    def _overview(self, client: ClientHandle) -> None:
         with client.atomic():
             client.camera.up_direction = self.up
             client.camera.fov = float(2 * np.arctan(REACH[1]))
