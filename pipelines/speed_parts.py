@@ -15,8 +15,9 @@ import torch
 
 from pipelines.common import load
 from tpsfm.features import Features
-from tpsfm.io.store import FeatureStore, MatchStore
-from tpsfm.matching.nearest import match_pairs
+from tpsfm.io.store import FeatureStore
+from tpsfm.matching.batch import match_pairs
+from tpsfm.matching.nearest import MutualNearest
 from tpsfm.pairs.selection import exhaustive
 from tpsfm.photos.images import read_image
 
@@ -91,7 +92,7 @@ def match(method: str, keypoints: int, threads: int) -> float:
 
 
 def match_by_tpsfm(made: list[np.ndarray], threads: int) -> tuple[float, list[np.ndarray]]:
-    """Seconds, reading and writing the stores included, and the matches of every pair."""
+    """Seconds, reading the features included, and the matches of every pair."""
     with tempfile.TemporaryDirectory() as folder:
         with FeatureStore(Path(folder) / "features.h5", "a") as store:
             for number, values in enumerate(made):
@@ -99,10 +100,10 @@ def match_by_tpsfm(made: list[np.ndarray], threads: int) -> tuple[float, list[np
                 store.write(f"{number}", Features(points, points[:, 0], unit(values), (640, 480)), "key")
         pairs = exhaustive([f"{number}" for number in range(len(made))])
         start = time.perf_counter()
-        with FeatureStore(Path(folder) / "features.h5") as store, MatchStore(Path(folder) / "m.h5", "a") as matches:
-            match_pairs(store, matches, pairs, lambda pair: "key")
-            seconds = time.perf_counter() - start
-            return seconds, [matches.read(*pair)[0] for pair in pairs]
+        with FeatureStore(Path(folder) / "features.h5") as store:
+            found = dict(match_pairs(MutualNearest("cpu"), store.read, pairs))
+        seconds = time.perf_counter() - start
+        return seconds, [found[pair][0] for pair in pairs]
 
 
 def match_by_opencv(made: list[np.ndarray], threads: int) -> tuple[float, list[np.ndarray]]:

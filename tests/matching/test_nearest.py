@@ -6,9 +6,11 @@ import torch
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
-from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.features.sift import SIFT
+from tpsfm.io.store import FeatureStore
 from tpsfm.matching import nearest as matching
-from tpsfm.matching.nearest import MatchOptions, match_pairs, mutual_nearest
+from tpsfm.matching.batch import match_pairs
+from tpsfm.matching.nearest import MutualNearest, mutual_nearest
 
 
 def unit(vectors):
@@ -126,7 +128,7 @@ def test_gpu_finds_what_the_cpu_finds():
 @pytest.mark.parametrize("options", [{"ratio": 0}, {"ratio": 1.1}, {"min_similarity": 1.5}, {"ratio": np.nan}])
 def test_options_out_of_range(options):
     with pytest.raises(TpsfmError):
-        MatchOptions(**options)
+        MutualNearest(**options)
 
 
 class CountingStore(FeatureStore):
@@ -167,78 +169,53 @@ def features(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("memory", [1, 3 * BYTES, 1 << 30])
-def test_match_pairs_whatever_the_memory(tmp_path, features, memory):
-    calls = []
-    with MatchStore(tmp_path / "matches.h5", "a") as store:
-        counts = match_pairs(
-            features,
-            store,
-            PAIRS,
-            lambda pair: "k" + pair[0],
-            progress=lambda done, total: calls.append((done, total)),
-            memory=memory,
-        )
-        assert counts == {"pairs": 45, "matched": 45, "reused": 0}
-        assert calls == [(done, 45) for done in range(46)]
-        assert store.pairs() == PAIRS
-        for name0, name1 in PAIRS:
-            expected = mutual_nearest(features.read(name0).descriptors, features.read(name1).descriptors)
-            found = store.read(name0, name1)
-            np.testing.assert_array_equal(found[0], expected[0])
-            np.testing.assert_array_equal(found[1], expected[1])
-            assert store.key(name0, name1) == "k" + name0
+def test_match_pairs_whatever_the_memory(features, memory):
+    found = dict(match_pairs(MutualNearest("cpu"), features.read, PAIRS, memory))
+    assert sorted(found) == PAIRS
+    for name0, name1 in PAIRS:
+        expected = mutual_nearest(features.read(name0).descriptors, features.read(name1).descriptors)
+        for one, other in zip(found[name0, name1], expected, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
-def test_many_pairs_share_one_reading(tmp_path, features):
-    with MatchStore(tmp_path / "matches.h5", "a") as store:
-        match_pairs(features, store, PAIRS, lambda pair: "k")
-        assert sorted(features.reads) == NAMES
-        features.reads.clear()
-        match_pairs(features, store, PAIRS, lambda pair: "other", memory=5 * BYTES)
-        assert len(features.reads) == 15  # five held, five beside them, then those five
+def test_many_pairs_share_one_reading(features):
+    list(match_pairs(MutualNearest("cpu"), features.read, PAIRS))
+    assert sorted(features.reads) == NAMES
+    features.reads.clear()
+    list(match_pairs(MutualNearest("cpu"), features.read, PAIRS, memory=5 * BYTES))
+    assert len(features.reads) == 15  # five held, five beside them, then those five
 
 
 @pytest.mark.parametrize("images_held", [1, 4])
-def test_held_descriptors_stay_within_the_memory(tmp_path, features, images_held):
+def test_held_descriptors_stay_within_the_memory(features, images_held):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with MatchStore(tmp_path / "matches.h5", "a") as store:
-        match_pairs(features, store, PAIRS, lambda pair: "k", memory=images_held * BYTES)
+    for _ in match_pairs(MutualNearest("cpu"), features.read, PAIRS, memory=images_held * BYTES):
+        pass
     torch.set_num_threads(threads)
     assert images_held < features.most_alive <= images_held + 4
 
 
-def test_resume_matches_only_what_is_missing_or_stale(tmp_path, features):
-    keys = dict.fromkeys(PAIRS, "k")
-    with MatchStore(tmp_path / "matches.h5", "a") as store:
-        match_pairs(features, store, PAIRS[:20], keys)
-        features.reads.clear()
-        assert match_pairs(features, store, PAIRS[:20], keys) == {"pairs": 20, "matched": 0, "reused": 20}
-        assert features.reads == []
-        keys[PAIRS[0]] = "changed"
-        counts = match_pairs(features, store, PAIRS, keys)
-        assert counts == {"pairs": 45, "matched": 26, "reused": 19}
-        assert store.key(*PAIRS[0]) == "changed"
+def test_repeated_and_swapped_pairs_are_matched_once(features):
+    pairs = [(NAMES[1], NAMES[0]), (NAMES[0], NAMES[1])]
+    assert [pair for pair, _ in match_pairs(MutualNearest("cpu"), features.read, pairs)] == [(NAMES[0], NAMES[1])]
 
 
-def test_repeated_and_swapped_pairs_are_matched_once(tmp_path, features):
-    with MatchStore(tmp_path / "matches.h5", "a") as store:
-        pairs = [(NAMES[1], NAMES[0]), (NAMES[0], NAMES[1])]
-        assert match_pairs(features, store, pairs, lambda pair: "k")["matched"] == 1
-        assert store.pairs() == [(NAMES[0], NAMES[1])]
+def test_thresholds_apply(features):
+    matcher = MutualNearest("cpu", min_similarity=0.6)
+    ((_, (matches, similarity)),) = match_pairs(matcher, features.read, PAIRS[:1])
+    assert len(matches) > 0 and similarity.min() >= 0.6
 
 
-def test_options_apply(tmp_path, features):
-    with MatchStore(tmp_path / "matches.h5", "a") as store:
-        match_pairs(features, store, PAIRS[:1], lambda pair: "k", MatchOptions(min_similarity=0.6))
-        matches, similarity = store.read(*PAIRS[0])
-        assert len(matches) > 0 and similarity.min() >= 0.6
-
-
-def test_a_missing_image_keeps_what_is_done_and_the_number_of_threads(tmp_path, features):
+def test_a_missing_image_keeps_what_is_done_and_the_number_of_threads(features):
     threads = torch.get_num_threads()
-    with MatchStore(tmp_path / "matches.h5", "a") as store:
-        with pytest.raises(TpsfmError, match=r"zebra\.jpg"):
-            match_pairs(features, store, [*PAIRS, (NAMES[9], "zebra.jpg")], lambda pair: "k", memory=1)
-        assert len(store.pairs()) > 30
+    done = []
+    with pytest.raises(TpsfmError, match=r"zebra\.jpg"):
+        done.extend(match_pairs(MutualNearest("cpu"), features.read, [*PAIRS, (NAMES[9], "zebra.jpg")], memory=1))
     assert torch.get_num_threads() == threads
+
+
+def test_the_ratio_is_the_extractors_own_where_none_is_given():
+    assert MutualNearest.create(SIFT, "cpu").ratio == SIFT.ratio == 0.85
+    assert MutualNearest.create(SIFT, "cpu", ratio=0.7).ratio == 0.7
+    assert MutualNearest.create(SIFT, "cpu", ratio=1).ratio is None

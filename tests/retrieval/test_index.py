@@ -3,6 +3,7 @@ import pytest
 
 from tpsfm.errors import TpsfmError
 from tpsfm.retrieval import index as retrieval
+from tpsfm.retrieval.vlad import train_vocabulary
 
 
 def unit(vectors):
@@ -13,14 +14,14 @@ def test_vocabulary_clusters_and_is_deterministic():
     rng = np.random.default_rng(0)
     samples = (unit(rng.standard_normal((9, 16)))[rng.integers(0, 9, 800)]).astype(np.float32)
     samples += 0.1 * rng.standard_normal(samples.shape).astype(np.float32)
-    found = retrieval.train_vocabulary(samples, size=16, seed=3)
+    found = train_vocabulary(samples, size=16, seed=3)
     assert found.centres.shape == (16, 16) and found.centres.dtype == np.float32
 
     def error(centres):
         return ((samples[:, None] - centres[None]) ** 2).sum(2).min(1).mean()
 
     assert error(found.centres) < 16 * 0.1**2 < error(samples[:16])
-    again = retrieval.train_vocabulary(samples, size=16, seed=3)
+    again = train_vocabulary(samples, size=16, seed=3)
     np.testing.assert_array_equal(found.centres, again.centres)
     assert found.digest == again.digest
 
@@ -28,7 +29,7 @@ def test_vocabulary_clusters_and_is_deterministic():
 @pytest.mark.parametrize("size", [0, 11])
 def test_vocabulary_needs_enough_samples(size):
     with pytest.raises(TpsfmError, match="vocabulary"):
-        retrieval.train_vocabulary(np.zeros((10, 4), np.float32), size=size)
+        train_vocabulary(np.zeros((10, 4), np.float32), size=size)
 
 
 @pytest.fixture

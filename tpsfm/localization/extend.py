@@ -14,12 +14,12 @@ import numpy as np
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
-from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.io.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.landmarks import MIN_SHARED
 from tpsfm.localization.map import Map
 from tpsfm.localization.pose import Localization
-from tpsfm.matching.nearest import MatchOptions, match_pairs
+from tpsfm.matching.batch import match_pairs
 from tpsfm.pairs.selection import canonical
 from tpsfm.progress import Quiet
 from tpsfm.reconstruction.report import finish, image_folder
@@ -98,15 +98,10 @@ class Extension:
         old, new, options = self.map.workspace, self.workspace, self.map.options
         start = time.perf_counter()
         pairs = self._pairs()
-        keys = {(a, b): digest([self._keys[a], self._keys[b], options.min_similarity, options.ratio]) for a, b in pairs}
-        with (
-            FeatureStore(new.features) as features,
-            MatchStore(new.matches, "a") as matches,
-            progress.bar("matches", len(pairs)) as update,
-        ):
-            device = str(self.map.extractor.device)
-            wanted = MatchOptions(options.min_similarity, self.map.ratio)
-            match_pairs(features, matches, pairs, keys, wanted, device, update)
+        with FeatureStore(new.features) as features, progress.bar("matches", len(pairs)) as update:
+            matcher = options.matcher(str(self.map.extractor.device))
+            found = enumerate(match_pairs(matcher, features.read, pairs), 1)
+            rows = ((a, b, matches) for done, ((a, b), (matches, _)) in found if update(done, len(pairs)) is None)
             colmap.extend_model(
                 old.sparse,
                 new.database,
@@ -114,7 +109,7 @@ class Extension:
                 new.sparse,
                 {name: (result.camera, result.pose) for name, result in self.added.items()},
                 features.read_keypoints,
-                ((a, b, matches.read(a, b)[0]) for a, b in pairs),
+                rows,
                 options.seed,
                 options.threads,
             )

@@ -11,7 +11,8 @@ from tpsfm.errors import TpsfmError
 from tpsfm.geometry.model import read_observations
 from tpsfm.io.store import FeatureStore
 from tpsfm.io.workspace import Workspace
-from tpsfm.matching.nearest import in_parallel, matching_type, mutual_nearest
+from tpsfm.matching.nearest import matching_type, mutual_nearest
+from tpsfm.parallel import in_parallel
 
 MIN_SHARED = 5  # points that two images of one place share
 

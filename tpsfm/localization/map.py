@@ -37,7 +37,8 @@ from tpsfm.localization.pose import (
 from tpsfm.photos.images import ImageInfo, check_pixels, probe, read_image, turned
 from tpsfm.reconstruction import Options
 from tpsfm.reconstruction.report import map_digest, open_map
-from tpsfm.retrieval.index import Index, key_of_global, photos_vocabulary
+from tpsfm.retrieval.index import Index, key_of_global
+from tpsfm.retrieval.vlad import VLAD
 
 FIRST = 5  # images matched at first; most photos need no more
 ENOUGH = 200  # inliers with which the others are left alone
@@ -78,9 +79,8 @@ class Map:
         self.images = Path(self.workspace.manifest.get("images") or "")
         with FeatureStore(self.workspace.features) as store:
             _check_extractor(self.workspace, store, self.extractor)
-            self._vocabulary = self.extractor.vocabulary or photos_vocabulary(
-                store, self.workspace.manifest["photos"], self.options.seed
-            )
+            photos = self.workspace.manifest["photos"]
+            self._descriptor = VLAD.create(self.extractor, sorted(photos), store.read, self.options.seed)
             self._index = Index()
             device = torch.device(self.extractor.device)
             self._landmarks = read_landmarks(self.workspace, store, device, self._visitor(store))
@@ -163,7 +163,7 @@ class Map:
             return
         with _timed(result, "retrieve"):
             if retrieved is None:
-                vector = self._vocabulary.describe(features.descriptors)
+                vector = self._descriptor.describe(features)
                 images = self._index.search(vector[None], self.top_k)[0][0].tolist()
             else:
                 images = [self._rows[name] for name in retrieved if name in self._rows]
@@ -234,11 +234,11 @@ class Map:
 
     def _visitor(self, store: FeatureStore):
         """Adds each image's global descriptor to the index: the stored one where it is up to date."""
-        vocabulary = self._vocabulary
+        descriptor = self._descriptor
 
         def visit(name: str, features: Features) -> None:
-            stored = store.global_key(name) == key_of_global(store, name, vocabulary)
-            vector = store.read_global(name) if stored else vocabulary.describe(features.descriptors)
+            stored = store.global_key(name) == key_of_global(store, name, descriptor)
+            vector = store.read_global(name) if stored else descriptor.describe(features)
             self._index.add([name], vector[None])
 
         return visit

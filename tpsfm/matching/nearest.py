@@ -1,23 +1,19 @@
-"""Mutual nearest neighbours of descriptors, for two images and for many pairs of a store."""
+"""Mutual nearest neighbours: the matcher that any descriptors can do with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from tpsfm.device import computes_bfloat16
+from tpsfm.device import choose_device, computes_bfloat16
 from tpsfm.errors import TpsfmError
-from tpsfm.pairs.selection import Pair
-from tpsfm.parallel import in_order
-
-if TYPE_CHECKING:
-    from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.features.base import Extractor, Features
+from tpsfm.matching import Matcher
 
 # Rows and columns of a block of distances: on a CPU it stays in the cache while its minima are taken.
 CPU_BLOCK = 1024
@@ -26,27 +22,62 @@ GPU_BLOCK = 8192
 STEP = 128
 
 
-@dataclass(frozen=True)
-class MatchOptions:
-    """What a match must satisfy beside being mutual.
+class MutualNearest(Matcher):
+    """Pairs of descriptors that are each other's nearest neighbour.
 
-    Attributes:
-        min_similarity: least cosine similarity, in [-1, 1]; None allows all.
+    Args:
+        device: "auto" (a GPU where there is one), "cpu", "cuda" ...
+        min_similarity: least cosine similarity of a match, in [-1, 1]; None allows all.
         ratio: greatest ratio, in (0, 1], of the Euclidean distances to the nearest and to the second nearest
             neighbour, tested in both images (Lowe 2004); None tests nothing.
 
     Raises:
-        TpsfmError: a value is out of its range.
+        TpsfmError: a threshold is out of its range, or the device isn't there.
     """
 
-    min_similarity: float | None = None
-    ratio: float | None = None
+    name = "nearest"
 
-    def __post_init__(self) -> None:
-        if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
-            raise TpsfmError(f"the least similarity of a match must lie in [-1, 1], not {self.min_similarity}")
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise TpsfmError(f"the ratio of a match must lie in (0, 1], not {self.ratio}")
+    def __init__(self, device: str = "auto", min_similarity: float | None = None, ratio: float | None = None) -> None:
+        check_thresholds(min_similarity, ratio)
+        self.device = choose_device(device)
+        self.min_similarity, self.ratio = min_similarity, ratio
+
+    @classmethod
+    def create(
+        cls,
+        extractor: type[Extractor],
+        device: str = "auto",
+        min_similarity: float | None = None,
+        ratio: float | None = None,
+    ) -> MutualNearest:
+        """As `Matcher.create`: a ratio that is not given is the extractor's own, and 1 tests nothing."""
+        ratio = extractor.ratio if ratio is None else ratio
+        return cls(device, min_similarity, None if ratio == 1 else ratio)
+
+    def prepare(self, features: Features) -> Features:
+        """The features with their descriptors on the device, in `matching_type`."""
+        descriptors = torch.as_tensor(features.descriptors).to(self.device, matching_type(self.device))
+        return replace(features, descriptors=descriptors)
+
+    def match(self, first: Features, second: Features) -> tuple[np.ndarray, np.ndarray]:
+        """As `Matcher.match`; the scores are cosine similarities."""
+        return mutual_nearest(first.descriptors, second.descriptors, self.min_similarity, self.ratio)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {"name": self.name, "min_similarity": self.min_similarity, "ratio": self.ratio}
+
+
+def check_thresholds(min_similarity: float | None, ratio: float | None) -> None:
+    """Refuse thresholds that are out of their range.
+
+    Raises:
+        TpsfmError: one is.
+    """
+    if min_similarity is not None and not -1 <= min_similarity <= 1:
+        raise TpsfmError(f"the least similarity of a match must lie in [-1, 1], not {min_similarity}")
+    if ratio is not None and not 0 < ratio <= 1:
+        raise TpsfmError(f"the ratio of a match must lie in (0, 1], not {ratio}")
 
 
 def matching_type(device: torch.device) -> torch.dtype:
@@ -71,13 +102,13 @@ def mutual_nearest(
     Args:
         descriptors0: [N, D], unit L2 norm.
         descriptors1: [M, D], unit L2 norm, of the same type and on the same device.
-        min_similarity, ratio: as in `MatchOptions`.
+        min_similarity, ratio: as in `MutualNearest`.
 
     Returns:
         matches: uint32 [K, 2], indices into the two, in ascending order of the first; none occurs twice.
         similarity: float32 [K], cosine.
     """
-    options = MatchOptions(min_similarity, ratio)
+    check_thresholds(min_similarity, ratio)
     d0, d1 = torch.as_tensor(descriptors0), torch.as_tensor(descriptors1)
     if not len(d0) or not len(d1):
         return np.empty((0, 2), np.uint32), np.empty(0, np.float32)
@@ -86,14 +117,14 @@ def mutual_nearest(
     # The row minima that are column minima too, each column's first.
     rows = np.flatnonzero(ours[0] == theirs[0, nearest])
     rows = np.sort(rows[np.unique(nearest[rows], return_index=True)[1]])
-    if options.ratio is not None:
+    if ratio is not None:
         second = np.minimum(ours[1, rows], theirs[1, nearest[rows]])
-        rows = rows[_euclidean(ours[0, rows]) <= options.ratio * _euclidean(second)]
+        rows = rows[_euclidean(ours[0, rows]) <= ratio * _euclidean(second)]
     matches = np.stack([rows, nearest[rows]], axis=1)
     ends = (d[torch.from_numpy(index).to(d.device)].float() for d, index in zip((d0, d1), matches.T, strict=True))
     similarity = torch.linalg.vecdot(*ends).cpu().numpy()
-    if options.min_similarity is not None:
-        near = similarity >= options.min_similarity
+    if min_similarity is not None:
+        near = similarity >= min_similarity
         matches, similarity = matches[near], similarity[near]
     return matches.astype(np.uint32), similarity
 
@@ -173,106 +204,3 @@ def _argmin(block: torch.Tensor) -> torch.Tensor:
 def _euclidean(values: np.ndarray) -> np.ndarray:
     """Distance of unit vectors from 1 - cosine."""
     return np.sqrt(np.maximum(2 * values, 0))
-
-
-def match_pairs(
-    features: FeatureStore,
-    matches: MatchStore,
-    pairs: Iterable[Pair],
-    keys: Mapping[Pair, str] | Callable[[Pair], str],
-    options: MatchOptions | None = None,
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    memory: int = 256 << 20,
-) -> dict[str, int]:
-    """Match the pairs and write them to `matches`; those already there under the same key are left alone.
-
-    Descriptors are held for as many images as `memory` allows; every partner of one of them is then read once
-    and matched to all of them, before the next images take their place.
-
-    Args:
-        features: holds every image of `pairs`.
-        matches: open for writing.
-        pairs: (name0, name1); written with name0 < name1.
-        keys: from a pair to the digest of all that its matches depend on.
-        options: thresholds; None has none.
-        device: where distances are computed, in `matching_type` of it.
-        progress: called with (pairs finished, pairs in all) after each pair, and once at the start.
-        memory: bytes of descriptors held at a time, beside a few images in passing.
-
-    Returns:
-        Counts: `pairs` in all, `matched` now, `reused` from before.
-    """
-    options = options or MatchOptions()
-    key_of = keys if callable(keys) else keys.__getitem__
-    pairs = sorted({(min(pair), max(pair)) for pair in pairs})
-    todo = [pair for pair in pairs if matches.key(*pair) != key_of(pair)]
-    finished = len(pairs) - len(todo)
-    if progress:
-        progress(finished, len(pairs))
-
-    jobs = (
-        (pair, (descriptors0, descriptors1, options.min_similarity, options.ratio))
-        for pair, descriptors0, descriptors1 in _with_descriptors(features, todo, device, memory)
-    )
-    for pair, (found, similarity) in in_parallel(mutual_nearest, jobs):
-        matches.write(*pair, found, similarity, key_of(pair))
-        finished += 1
-        if progress:
-            progress(finished, len(pairs))
-    return {"pairs": len(pairs), "matched": len(todo), "reused": len(pairs) - len(todo)}
-
-
-def in_parallel(function: Callable, jobs: Iterable[tuple]) -> Iterator[tuple]:
-    """Yield (name, function(*arguments)) of each job (name, arguments) in order, a few ahead in threads.
-
-    One job a thread, each on one core, keeps all cores busy where threads that share a small product wait for
-    each other, the more so on a busy machine; and the caller reads and writes meanwhile.
-    """
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from in_order(pool, function, jobs, threads)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _with_descriptors(
-    features: FeatureStore, pairs: list[Pair], device: str, memory: int
-) -> Iterator[tuple[Pair, torch.Tensor, torch.Tensor]]:
-    """Yield every pair once, with its two descriptors [N, D], reading few of them twice.
-
-    `memory` bytes of them are held, filled up by one image, beside the pair in passing.
-    """
-    dtype = matching_type(torch.device(device))
-    partners: dict[str, set[str]] = {}
-    for name0, name1 in pairs:
-        partners.setdefault(name0, set()).add(name1)
-        partners.setdefault(name1, set()).add(name0)
-
-    def read(name: str) -> torch.Tensor:
-        return torch.from_numpy(features.read(name).descriptors).to(device, dtype)
-
-    while partners:
-        held: dict[str, torch.Tensor] = {}
-        room = memory
-        for name in sorted(partners):
-            if room <= 0:
-                break
-            held[name] = read(name)
-            room -= held[name].nbytes
-        for partner in sorted(set().union(*(partners[name] for name in held))):
-            mates = partners[partner] & held.keys()
-            if partner in held:
-                mates = {name for name in mates if name < partner}
-            descriptors = held[partner] if partner in held else read(partner)
-            for name in sorted(mates):
-                if name < partner:
-                    yield (name, partner), held[name], descriptors
-                else:
-                    yield (partner, name), descriptors, held[name]
-        for name in held:
-            for partner in partners.pop(name):
-                if partner in partners:
-                    partners[partner].discard(name)
-        partners = {name: rest for name, rest in partners.items() if rest}

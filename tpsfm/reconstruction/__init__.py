@@ -15,6 +15,7 @@ from tpsfm.reconstruction import stages
 
 if TYPE_CHECKING:
     from tpsfm.features import Extractor
+    from tpsfm.matching import Matcher
 
 _PATHS = ("weights", "masks", "pairs_file")  # among the options; kept whole, for later runs from other folders
 
@@ -69,6 +70,14 @@ class Options:
             return extractor(device=self.device, **limits, **extractor.for_maps, **own)
         except TypeError as error:
             raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
+
+    def matcher(self, device: str | None = None) -> Matcher:
+        """The matcher that these options name, on `device` or that of the options."""
+        from tpsfm.features import extractor_class
+        from tpsfm.matching import matcher_class
+
+        thresholds = {"min_similarity": self.min_similarity, "ratio": self.ratio}
+        return matcher_class().create(extractor_class(self.features), device or self.device, **thresholds)
 
     def match_ratio(self) -> float | None:
         """Lowe's ratio of the matches: the one given, else the features' own; None tests nothing."""
@@ -131,14 +140,14 @@ def _pairs(workspace: Workspace, options: Options, images: Path, progress: Quiet
         options.overlap,
         options.quadratic,
         None if options.pairs_file is None else Path(options.pairs_file),
-        lambda: options.extractor().vocabulary,
+        options.extractor,
         options.seed,
         progress,
     )
 
 
 def _match(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:
-    stages.match(workspace, options.min_similarity, options.match_ratio(), options.device, progress)
+    stages.match(workspace, options.matcher(), progress)
 
 
 def _map(workspace: Workspace, options: Options, images: Path, progress: Quiet) -> None:

@@ -23,7 +23,7 @@ from tpsfm.photos.images import ImageInfo, file_digest, list_images, probe, read
 from tpsfm.progress import Quiet
 
 if TYPE_CHECKING:
-    from tpr.vlad import Vocabulary
+    from tpsfm.matching import Matcher
 
 log = logging.getLogger("tpsfm")
 
@@ -147,7 +147,7 @@ def make_pairs(
     overlap: int = 10,
     quadratic: bool = True,
     pairs_file: Path | None = None,
-    vocabulary: Callable[[], Vocabulary | None] = lambda: None,
+    extractor: Callable[[], Extractor] = lambda: None,
     seed: int = 0,
     progress: Quiet | None = None,
 ) -> None:
@@ -158,8 +158,8 @@ def make_pairs(
         neighbours: photos that each photo chooses (retrieval, gps).
         overlap, quadratic: as in `pairs.sequential`.
         pairs_file: the file to read for the method "file".
-        vocabulary: gives the extractor's own, or None: one is trained on the photos' descriptors.
-        seed: of that training.
+        extractor: gives it, for its vocabulary.
+        seed: of the training of a vocabulary.
 
     Raises:
         TpsfmError: an option is out of its range, or the pairs file has a bad row.
@@ -193,60 +193,52 @@ def make_pairs(
     elif method == "file":
         pairs = pairing.read_pairs(pairs_file, names)
     else:
-        pairs = _retrieved(workspace, photos, neighbours, vocabulary(), seed, progress or Quiet())
+        pairs = _retrieved(workspace, photos, neighbours, extractor(), seed, progress or Quiet())
     pairing.write_pairs(workspace.pairs, pairs)
     _finish(workspace, "pairs", key, start, len(pairs), {"pairs": len(pairs), "method": method})
 
 
-def _retrieved(workspace, photos, neighbours, vocabulary, seed, progress) -> list[pairing.Pair]:
-    from tpsfm.retrieval.index import key_of_global, photos_vocabulary
+def _retrieved(workspace, photos, neighbours, extractor, seed, progress) -> list[pairing.Pair]:
+    from tpsfm.retrieval import global_descriptor_class
+    from tpsfm.retrieval.index import key_of_global
 
     with FeatureStore(workspace.features, "a") as store:
-        if vocabulary is None:
-            vocabulary = photos_vocabulary(store, photos, seed)
+        descriptor = global_descriptor_class().create(extractor, sorted(photos), store.read, seed)
         with progress.bar("retrieval", len(photos)) as update:
             for done, name in enumerate(sorted(photos), 1):
-                wanted = key_of_global(store, name, vocabulary)
+                wanted = key_of_global(store, name, descriptor)
                 if store.global_key(name) != wanted:
-                    store.write_global(name, vocabulary.describe(store.read(name).descriptors), wanted)
+                    store.write_global(name, descriptor.describe(store.read(name)), wanted)
                 update(done, len(photos))
         return pairing.from_retrieval(sorted(photos), store.read_global, neighbours)
 
 
-def match(
-    workspace: Workspace,
-    min_similarity: float | None = None,
-    ratio: float | None = None,
-    device: str = "auto",
-    progress: Quiet | None = None,
-) -> None:
+def match(workspace: Workspace, matcher: Matcher, progress: Quiet | None = None) -> None:
     """Match every pair of pairs.txt; pairs in the store under the same key stay.
 
-    Args:
-        min_similarity, ratio: as in `matching.MatchOptions`.
-        device: "auto" (a GPU where there is one), "cpu" or "cuda".
-
     Raises:
-        TpsfmError: an option is out of its range, the device isn't there, or an earlier stage is missing.
+        TpsfmError: an earlier stage is missing.
     """
-    from tpsfm.device import choose_device
-    from tpsfm.matching.nearest import MatchOptions, match_pairs
+    from tpsfm.matching.batch import match_pairs
 
-    options = MatchOptions(min_similarity, ratio)
     photos = _photos(workspace)
     pairs = _pairs(workspace, photos)
-    keys = {(a, b): digest([photos[a], photos[b], min_similarity, ratio]) for a, b in pairs}
+    keys = {(a, b): digest([photos[a], photos[b], matcher.fingerprint]) for a, b in pairs}
     key = digest(sorted(keys.values()))
-    device = str(choose_device(device))
     start = time.perf_counter()
     with (
         FeatureStore(workspace.features) as features,
         MatchStore(workspace.matches, "a") as matches,
         (progress or Quiet()).bar("matches", len(pairs)) as update,
     ):
-        counts = match_pairs(features, matches, pairs, keys, options, device, update)
-    log.info("matches: %d pairs matched, %d kept", counts["matched"], counts["reused"])
-    _finish(workspace, "match", key, start, counts["matched"], {"pairs": len(pairs)})
+        todo = [pair for pair in pairs if matches.key(*pair) != keys[pair]]
+        kept = len(pairs) - len(todo)
+        update(kept, len(pairs))
+        for done, (pair, found) in enumerate(match_pairs(matcher, features.read, todo), kept + 1):
+            matches.write(*pair, *found, keys[pair])
+            update(done, len(pairs))
+    log.info("matches: %d pairs matched, %d kept", len(todo), kept)
+    _finish(workspace, "match", key, start, len(todo), {"pairs": len(pairs)})
 
 
 def verify(

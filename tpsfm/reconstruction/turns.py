@@ -20,7 +20,7 @@ from tpsfm.features.upright import upright_features
 from tpsfm.matching.nearest import mutual_nearest
 from tpsfm.pairs.selection import Pair
 from tpsfm.photos.images import turned
-from tpsfm.retrieval.index import train_vocabulary
+from tpsfm.retrieval.vlad import train_vocabulary
 
 LONGER_SIDE = 480  # pixels of the small copies
 KEYPOINTS = 256  # of each, the strongest

@@ -1,53 +1,24 @@
-"""The index that finds an image's likenesses by global descriptors, and a vocabulary for features without their own."""
+"""Exact nearest-neighbour search of global descriptors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import faiss
 import numpy as np
 import torch
-from tpr.vlad import Vocabulary, cluster
 
-from tpsfm.errors import TpsfmError
 from tpsfm.io.store import FeatureStore
 from tpsfm.io.workspace import digest
+from tpsfm.retrieval import GlobalDescriptor
 
 # Images whose descriptors are searched, and searched for, at a time.
 CHUNK = 4096
 
 
-def train_vocabulary(samples: np.ndarray, size: int = 64, seed: int = 0) -> Vocabulary:
-    """A vocabulary without a whitening, of the centres that `tpr.vlad.cluster` finds.
-
-    Args:
-        samples: float32 [M, D], local descriptors of many images; at most 1,000 a cluster are used.
-        size: number K of clusters.
-        seed: as there.
-
-    Raises:
-        TpsfmError: there are fewer samples than clusters.
-    """
-    if not 1 <= size <= len(samples):
-        raise TpsfmError(f"a vocabulary of {size} needs as many descriptors, there are {len(samples)}")
-    return Vocabulary(cluster(samples, size, seed, most_each=1000))
-
-
-def photos_vocabulary(store: FeatureStore, names: Iterable[str], seed: int, images: int = 200) -> Vocabulary:
-    """The vocabulary of features that have none of their own: trained on up to `images` of these photos, at random.
-
-    Raises:
-        TpsfmError: they have too few descriptors.
-    """
-    names = sorted(names)
-    drawn = np.random.default_rng(seed).permutation(len(names))[:images]
-    samples = np.concatenate([store.read(names[i]).descriptors[:1000] for i in sorted(drawn)])
-    return train_vocabulary(samples, seed=seed)
-
-
-def key_of_global(store: FeatureStore, name: str, vocabulary: Vocabulary) -> str:
+def key_of_global(store: FeatureStore, name: str, descriptor: GlobalDescriptor) -> str:
     """The key under which the store holds an image's global descriptor where it is up to date."""
-    return digest([store.key(name), vocabulary.digest])
+    return digest([store.key(name), descriptor.fingerprint])
 
 
 class Index:
