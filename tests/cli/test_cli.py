@@ -186,7 +186,7 @@ def test_every_command_has_help_with_an_example(command):
 
 
 def test_every_package_is_installed():
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     given = configparser.ConfigParser()
     given.read(root / "setup.cfg")
     there = {
