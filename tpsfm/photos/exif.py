@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 from PIL import ExifTags, Image
 
-ORIENTATIONS = range(1, 9)
+from tpsfm.photos.orientation import ORIENTATIONS
+from tpsfm.photos.pixels import DAMAGED
+
 _MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit
 _DIAGONAL_35MM = math.hypot(36, 24)
 
@@ -24,7 +26,7 @@ def read_tags(image: Image.Image) -> dict:
             tags |= {ExifTags.TAGS[tag]: value for tag, value in ifd.items() if tag in ExifTags.TAGS}
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
         tags |= {ExifTags.GPSTAGS[tag]: value for tag, value in gps.items() if tag in ExifTags.GPSTAGS}
-    except Exception as error:  # Pillow raises any of a dozen here
+    except DAMAGED as error:
         log.debug("damaged EXIF in %s: %s", getattr(image, "filename", "an image"), error)
     return tags
 
