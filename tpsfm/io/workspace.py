@@ -25,14 +25,15 @@ class Workspace:
 
     Attributes:
         root: the folder; the other paths lie in it.
-        features, matches, pairs, database, sparse, points, report, log, run: paths of its files; `sparse` is
-            a folder, `run` is run.json.
+        photos, features, matches, pairs, database, sparse, points, report, log, run: paths of its files; `photos`
+            holds the records of the photos, `sparse` is a folder, `run` is run.json.
         manifest: what run.json holds: "versions", "images" (the image folder), "options" and "stages", for
             each finished stage its "key", "seconds" and "counts". Change it, then `save`.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self.photos = self.root / "photos.json"
         self.features = self.root / "features.h5"
         self.matches = self.root / "matches.h5"
         self.pairs = self.root / "pairs.txt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from PIL import ExifTags, Image
 
@@ -17,9 +18,9 @@ _DIAGONAL_35MM = math.hypot(36, 24)
 log = logging.getLogger("tpsfm")
 
 
-def read_tags(image: Image.Image) -> dict:
+def read_tags(image: Image.Image) -> dict[str, Any]:
     """EXIF tags by name, GPS among them; of damaged EXIF what can be read, for the photo is still a photo."""
-    tags = {}
+    tags: dict[str, Any] = {}
     try:
         exif = image.getexif()
         for ifd in (exif, exif.get_ifd(ExifTags.IFD.Exif)):
@@ -76,7 +77,7 @@ def _degrees(value: object, hemisphere: object) -> float:
     return sign * (degrees + minutes / 60 + seconds / 3600)
 
 
-def _number(value: object, default: float = math.nan) -> float:
+def _number(value: Any, default: float = math.nan) -> float:
     """A tag's value as a finite number, `default` where it is none."""
     try:
         number = float(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tpsfm.errors import TpsfmError
 from tpsfm.photos import exif
@@ -87,7 +88,7 @@ def read_photo(path: Path, name: str = "") -> Photo:
             with open_image(path, file) as image:
                 tags = exif.read_tags(image)
                 width, height = image.size
-                if image.format == "TIFF":  # newer Pillows tell its upright size
+                if isinstance(image, TiffImageFile):  # newer Pillows tell its upright size
                     width, height = image.tag_v2[256], image.tag_v2[257]
                 return Photo(
                     width,

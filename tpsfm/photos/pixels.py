@@ -11,10 +11,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tpsfm.errors import TpsfmError
 from tpsfm.photos.orientation import ORIENTATIONS, as_stored
@@ -100,7 +101,7 @@ def _quiet() -> Iterator[None]:
     with _lock:
         _readers += 1
         if _readers == 1:
-            warnings.filters.insert(0, _FILTER)
+            cast(list, warnings.filters).insert(0, _FILTER)
     try:
         yield
     finally:
@@ -108,13 +109,13 @@ def _quiet() -> Iterator[None]:
             _readers -= 1
             if not _readers:
                 with suppress(ValueError):
-                    warnings.filters.remove(_FILTER)
+                    cast(list, warnings.filters).remove(_FILTER)
 
 
 def decode(image: Image.Image) -> np.ndarray:
     """Pixels as stored: [H, W, 3] uint8, or [H, W] of the file's own dtype."""
     orientation = 1
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
     image.load()
     if image.mode in ("LA", "La"):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from tpsfm.io.store import FeatureStore, MatchStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs import selection as pairing
 from tpsfm.parallel import in_order
-from tpsfm.photos.images import ImageInfo, file_digest, list_images, probe, read_image, read_mask, turned
+from tpsfm.photos import Photo, PhotoCatalog, file_digest, kept_photos, read_mask, read_photo
 from tpsfm.progress import Quiet
 
 if TYPE_CHECKING:
@@ -43,22 +44,21 @@ def find_turns(workspace: Workspace, images: Path, extractor: Extractor, progres
     """
     from tpsfm.reconstruction import turns
 
-    names = list_images(images)
-    digests = {}
-    for name in names:
-        with suppress(TpsfmError):  # `extract` names those that can't be read
-            digests[name] = file_digest(images / name)
-    key = digest([extractor.fingerprint, sorted(digests.items())])
+    photos = {}
+    with PhotoCatalog(images, workspace.photos) as catalog:
+        for name in catalog.names:
+            with suppress(TpsfmError):  # `extract` names those that can't be read
+                photos[name] = catalog[name]
+    key = digest([extractor.fingerprint, sorted((name, photo.digest) for name, photo in photos.items())])
     if workspace.is_done("turns", key):
         return
     start = time.perf_counter()
     previews: dict[str, turns.Preview] = {}
-    with (progress or Quiet()).bar("turns", len(digests)) as update:
-        for done, name in enumerate(digests, 1):
+    with (progress or Quiet()).bar("turns", len(photos)) as update:
+        for done, (name, photo) in enumerate(photos.items(), 1):
             with suppress(TpsfmError):
-                image, info = read_image(images / name), probe(images / name)
-                previews[name] = turns.preview(extractor, image, info.orientation)
-            update(done, len(digests))
+                previews[name] = turns.preview(extractor, photo.decode(), photo.orientation)
+            update(done, len(photos))
     pairs = turns.likely_pairs(previews, extractor.vocabulary)
     with (progress or Quiet()).bar("turned pairs", len(pairs)) as update:
         relative = {}
@@ -89,7 +89,7 @@ def extract(
     Raises:
         TpsfmError: the folder or the masks' folder is missing, or fewer than two photos can be read.
     """
-    names = list_images(images)
+    catalog = PhotoCatalog(images, workspace.photos)
     if masks is not None and not masks.is_dir():
         raise TpsfmError(f"no folder of masks {masks}")
     start = time.perf_counter()
@@ -97,27 +97,28 @@ def extract(
     unreadable: dict[str, str] = {}
     extracted = keypoints = 0
     with (
+        catalog,
         FeatureStore(workspace.features, "a") as store,
-        (progress or Quiet()).bar("features", len(names)) as update,
+        (progress or Quiet()).bar("features", len(catalog.names)) as update,
         ThreadPoolExecutor(1) as pool,
     ):
         store.describe(extractor.fingerprint)
-        jobs = ((name, (name, images, masks, (turns or {}).get(name, 0), extractor, store)) for name in names)
+        jobs = ((name, (name, catalog, masks, (turns or {}).get(name, 0), extractor, store)) for name in catalog.names)
         for done, (name, loaded) in enumerate(in_order(pool, _load, jobs, READ_AHEAD), 1):
             if isinstance(loaded, TpsfmError):
                 unreadable[name] = str(loaded)
                 log.warning("%s: left out: %s", name, loaded)
             else:
-                key, image, mask, orientation = loaded
+                key, photo, image, mask = loaded
                 if image is not None:
-                    store.write(name, upright_features(extractor, image, mask, orientation), key)
+                    store.write(name, upright_features(extractor, image, mask, photo.seen_orientation), key)
                     extracted += 1
                 keys[name] = key
-            update(done, len(names))
+            update(done, len(catalog.names))
         for name in keys:
             keypoints += len(store.read_keypoints(name))
     if len(keys) < 2:
-        raise TpsfmError(f"{images}: {len(keys)} of {len(names)} photos can be read; a map needs at least two")
+        raise TpsfmError(f"{images}: {len(keys)} of {len(catalog.names)} photos can be read; a map needs at least two")
     workspace.manifest |= {"images": str(images.resolve()), "photos": keys, "unreadable": unreadable}
     log.info("features: %d extracted, %d kept", extracted, len(keys) - extracted)
     key = digest(sorted(keys.items()))
@@ -125,17 +126,16 @@ def extract(
     _finish(workspace, "extract", key, start, extracted, counts)
 
 
-def _load(name: str, images: Path, masks: Path | None, turn: int, extractor: Extractor, store: FeatureStore):
-    """(key, image, mask, orientation with the turn), the image None where the store has it already, or the error."""
-    path = images / name
+def _load(
+    name: str, catalog: PhotoCatalog, masks: Path | None, turn: int, extractor: Extractor, store: FeatureStore
+) -> tuple[str, Photo, np.ndarray | None, np.ndarray | None] | TpsfmError:
+    """(key, photo with its turn, image, mask), the image None where the store has it already, or the error."""
     try:
-        info = probe(path)
-        mask = None if masks is None else read_mask(masks, name, (info.width, info.height))
+        photo = replace(catalog[name], turn=turn)
+        mask = None if masks is None else read_mask(masks, name, photo.size)
         mask_digest = None if mask is None else digest(np.packbits(mask).tobytes().hex())
-        key = digest([file_digest(path), mask_digest, turn, extractor.fingerprint])
-        if store.key(name) == key:
-            return key, None, None, 1
-        return key, read_image(path), mask, turned(info.orientation, turn)
+        key = digest([photo.digest, mask_digest, photo.turn, extractor.fingerprint])
+        return key, photo, None if store.key(name) == key else photo.decode(), mask
     except TpsfmError as error:
         return error
 
@@ -339,12 +339,14 @@ def _pairs(workspace: Workspace, photos: dict[str, str]) -> list[pairing.Pair]:
     return pairing.read_pairs(workspace.pairs, photos)
 
 
-def _infos(workspace: Workspace, names: Iterable[str]) -> dict[str, ImageInfo]:
+def _infos(workspace: Workspace, names: Iterable[str]) -> dict[str, Photo]:
+    """The photos' records: those that `extract` kept, else read again."""
     images = Path(workspace.manifest["images"])
-    return {name: probe(images / name) for name in names}
+    kept = kept_photos(workspace.photos, images)
+    return {name: kept.get(name) or read_photo(images / name, name) for name in names}
 
 
-def _positions(infos: dict[str, ImageInfo]) -> np.ndarray:
+def _positions(infos: dict[str, Photo]) -> np.ndarray:
     """Metres east, north, up of each photo [N, 3], NaN where its EXIF data has no position."""
     unknown = (np.nan,) * 3
     gps = np.array([info.gps or unknown for info in infos.values()], float).reshape(-1, 3)
