@@ -26,6 +26,7 @@ def test_a_photo_is_opened_for_its_record_and_for_its_pixels_alone(courtyard, tm
         run_stage("extract", workspace, options, images, Quiet())
         assert len([path for path in opened if path.startswith(str(images))]) == times * len(list(images.iterdir()))
     images.rename(tmp_path / "elsewhere")
+    images.mkdir()  # COLMAP insists
     for stage in ("pairs", "match", "map"):
         run_stage(stage, workspace, options, images, Quiet())
     assert workspace.manifest["result"]["registered"] > 5
