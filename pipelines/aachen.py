@@ -22,9 +22,9 @@ import click
 import numpy as np
 
 from pipelines.aachen_data import MODELS, Dataset, open_dataset, read_retrieved, read_truth, to_numbers, to_pose
-from pipelines.chains import Limits
+from pipelines.chains import LIMITS, Limits, map_known
 from pipelines.common import Pipeline, Results, weights_version
-from pipelines.known_map import map_known
+from tpsfm.cli.options import options
 from tpsfm.evaluation.localization import accuracy
 from tpsfm.evaluation.poses import rotation_angle
 from tpsfm.geometry.model import Pose
@@ -102,9 +102,7 @@ def _errors(row: dict, truth: Pose) -> tuple[float, float]:
 @click.option("--truth", type=FILE, help="Rows 'name qw qx qy qz tx ty tz' of queries.")
 @click.option("--retrieved", default=50, show_default=True, help="Images to match a query with, without --pairs.")
 @click.option("--covisible", default=20, show_default=True, help="Images to match each one of the map with.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
-@click.option("--max-keypoints", default=8192, show_default=True)
-@click.option("--max-size", default=1600, show_default=True)
+@options(LIMITS)
 @click.option("--threads", default=-1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")

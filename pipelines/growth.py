@@ -20,8 +20,8 @@ import numpy as np
 
 import tpsfm
 from pipelines.calibration import SIZE, random_views
+from pipelines.chains import map_known
 from pipelines.common import Pipeline, Results, in_process, weights_version
-from pipelines.known_map import map_known
 from pipelines.localization import STEPS
 from tpsfm.demo.dataset import camera_path, render_scene
 from tpsfm.demo.rendering import View

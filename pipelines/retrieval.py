@@ -19,8 +19,9 @@ import click
 import numpy as np
 
 import tpsfm
-from pipelines.chains import Limits
+from pipelines.chains import LIMITS, Limits
 from pipelines.common import Pipeline, Results, in_process, peak_memory, weights_version
+from tpsfm.cli.options import options
 from tpsfm.evaluation.localization import align_map
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
@@ -149,14 +150,12 @@ def index_of(size: int, dim: int, seed: int = 0) -> dict:
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sets.")
 @click.option("--distractors", type=click.Path(path_type=Path), help="Folder of photos of other places for the pool.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
-@click.option("--max-keypoints", default=8192, show_default=True)
-@click.option("--max-size", default=1600, show_default=True)
+@options(LIMITS)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/retrieval"), show_default=True)
-def main(data: Path, distractors: Path | None, out: Path, **options) -> None:
-    limits = Limits(**options)
+def main(data: Path, distractors: Path | None, out: Path, **limited) -> None:
+    limits = Limits(**limited)
     results = Results(
-        out, "Retrieval", options | {"weights": weights_version(limits.weights), "distractors": str(distractors)}
+        out, "Retrieval", limited | {"weights": weights_version(limits.weights), "distractors": str(distractors)}
     )
     row = results.row("recall", lambda: recalls(data, distractors, out / "maps", limits))
     results.say(f"{row['pool']} photos in the pool, global descriptors of {row['numbers']} numbers.")

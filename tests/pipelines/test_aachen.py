@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pipelines import aachen
-from pipelines.aachen_data import open_dataset
-from pipelines.nvm import read_nvm
+from pipelines.aachen_data import open_dataset, read_nvm
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.night import night

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pipelines import kitti
+from pipelines.kitti import ORB
 from pipelines.odometry import Odometry
-from pipelines.orb import ORB
 from tpsfm.colmap.adjustment import adjust
 from tpsfm.demo.dataset import render_scene
 from tpsfm.demo.rendering import View, look_at
