@@ -14,9 +14,10 @@ is the share of the queries within both bounds; no alignment is done, and a quer
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -106,19 +107,29 @@ def _errors(row: dict, truth: Pose) -> tuple[float, float]:
 @click.option("--threads", default=-1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
-def main(data, version, features, pairs_file, truth, retrieved: int, covisible: int, out: Path, **limits) -> None:
+def main(
+    data: Path,
+    version: str | None,
+    features: tuple[str, ...],
+    pairs_file: Path | None,
+    truth: Path | None,
+    retrieved: int,
+    covisible: int,
+    out: Path,
+    **limits: Any,
+) -> None:
     dataset = open_dataset(data, version)
     chosen = read_retrieved(pairs_file, dataset) if pairs_file else {}
     poses = read_truth(truth) if truth else {}
-    rely = {"version": dataset.version, "retrieved": file_digest(pairs_file)[:8] if pairs_file else retrieved}
-    rely |= {"covisible": covisible, **limits, "weights": weights_version(limits["weights"])}
-    del rely["threads"]  # they change no result
-    results = Results(out, f"Aachen Day-Night v{dataset.version}", rely)
+    depends = {"version": dataset.version, "retrieved": file_digest(pairs_file)[:8] if pairs_file else retrieved}
+    depends |= {"covisible": covisible, **limits, "weights": weights_version(limits["weights"])}
+    del depends["threads"]  # no result depends on them
+    results = Results(out, f"Aachen Day-Night v{dataset.version}", depends)
     lines: dict[str, dict] = {}
     for name in features:
 
         @cache
-        def load(name=name) -> Map:
+        def load(name: str = name) -> Map:
             options = Options(**Limits(**limits).options(name))
             workspace = build_map(out / name / "map", dataset, options, covisible)
             return Map(workspace.root, top_k=retrieved)
@@ -128,17 +139,18 @@ def main(data, version, features, pairs_file, truth, retrieved: int, covisible: 
             rows = {}
             with click.progressbar(queries, label=f"{name}, {light}", file=sys.stderr) as bar:
                 for query in bar:
-                    rows[query.name] = results.row(
-                        f"{name} {query.name}",
-                        lambda query=query: localize(load(), dataset.images, query, chosen.get(query.name)),
-                    )
+
+                    def compute(query: Query = query, load: Callable[[], Map] = load) -> dict:
+                        return localize(load(), dataset.images, query, chosen.get(query.name))
+
+                    rows[query.name] = results.row(f"{name} {query.name}", compute)
             lines[f"{name}, {light}"] = summary(rows, poses)
             found |= rows
         numbers = {Path(query).name: row["pose"] for query, row in found.items() if "pose" in row}
         submission = "".join(" ".join([query, *map(repr, pose)]) + "\n" for query, pose in numbers.items())
         (out / name / "submission.txt").write_text(submission)
     results.table({"queries": "d", "localized": "d", "inliers": ".0f", "s a query": ".2f"}, lines)
-    if poses:
+    if truth is not None:
         results.say(f"Accuracy in % against {truth.name}, without any alignment:")
         results.table({"with truth": "d", **dict.fromkeys(WITHIN, ".1f"), "median m": ".3f", "median °": ".3f"}, lines)
     results.published("As the paper prints them; not measured here:", list(WITHIN), ".1f", PUBLISHED)

@@ -1,4 +1,4 @@
-"""Aachen Day-Night on disk: images, queries, the reference model, pairs and poses."""
+"""Readers for Aachen Day-Night: images, queries, the reference model (COLMAP or NVM), pairs and poses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NVM = "aachen_cvpr2018_db.nvm"
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the layout holds.
+    """The dataset.
 
     Attributes:
         version: "1.0" or "1.1".
@@ -145,17 +145,18 @@ def read_nvm(path: Path, intrinsics: Path) -> tuple[Model, dict[str, np.ndarray]
         raise TpsfmError(f"can't read {path}: {error.strerror}") from None
     except (ValueError, IndexError, StopIteration):
         raise TpsfmError(f"{path} is damaged or not an NVM_V3 file") from None
-    ids: dict[tuple, int] = {}
+    ids: dict[tuple[str, int, int, tuple[float, ...]], int] = {}
     images = {}
     for name, place in places.items():
         camera = cameras.get(name)
         if camera is None:
             raise TpsfmError(f"{intrinsics} has no camera for '{name}' of {path}")
-        camera_id = ids.setdefault((camera.model, camera.width, camera.height, *camera.params), len(ids) + 1)
-        turn = rotation_matrix(place[:4])
+        key = (camera.model, camera.width, camera.height, tuple(camera.params))
+        camera_id = ids.setdefault(key, len(ids) + 1)
+        turn = rotation_matrix(place[:4].tolist())
         images[name] = Pose(camera_id, turn, -turn @ place[4:])
     model = Model(
-        {camera_id: Camera(*key[:3], list(key[3:])) for key, camera_id in ids.items()},
+        {number: Camera(name, width, height, list(params)) for (name, width, height, params), number in ids.items()},
         dict(sorted(images.items())),
         points,
         np.zeros((len(points), 3), np.uint8),

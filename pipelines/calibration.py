@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -108,7 +109,7 @@ def main(features: tuple[str, ...], views: int, queries: int, scenes: int, weigh
     for name in features:
         for seed in range(scenes):
             key = f"{name}, courtyard {seed}"
-            row = results.row(key, lambda: measure(name, views, queries, seed, weights))  # noqa: B023
+            row = results.row(key, partial(measure, name, views, queries, seed, weights))
             lines[key] = summary(row)
     results.table(COLUMNS, lines)
     results.write()

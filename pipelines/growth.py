@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from itertools import combinations, groupby
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def walk(courtyard: int) -> dict[str, View]:
 
 
 def render(out: Path, courtyards: int, queries: int) -> None:
-    """Write out/town/COURTYARD/*.jpg and out/queries/*.jpg, but what is there already."""
+    """Write out/town/COURTYARD/*.jpg and out/queries/*.jpg, unless they exist."""
     sights = [(out / "town" / f"{i:04d}", i, walk(i)) for i in range(courtyards)]
     asked = {f"{i:03d}.jpg": view for i, view in enumerate(random_views(queries, seed=0))}
     sights.append((out / "queries", 0, asked))
@@ -75,7 +76,7 @@ def neighbours(names: list[str]) -> list[tuple[str, str]]:
 
 
 def localize(workspace: Path, queries: Path) -> dict:
-    """What the map says of each query, and seconds by step; each is localized twice, and the second time counts."""
+    """The result and seconds by step of each query; each is localized twice, and the second time counts."""
     start = time.perf_counter()
     loaded = tpsfm.Map(workspace)
     row = {
@@ -128,7 +129,7 @@ def summary(row: Mapping) -> dict:
 @click.option("--queries", default=50, show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
-def main(features: tuple[str, ...], courtyards: tuple[int, ...], queries: int, weights: Path | None, out: Path):
+def main(features: tuple[str, ...], courtyards: tuple[int, ...], queries: int, weights: Path | None, out: Path) -> None:
     results = Results(out, "Growth of a query's time", {"queries": queries, "weights": weights_version(weights)})
     render(out, max(courtyards), queries)
     lines = {}
@@ -136,7 +137,7 @@ def main(features: tuple[str, ...], courtyards: tuple[int, ...], queries: int, w
         options = Options(features=name, weights=weights if name == "tpr" else None)
         for count in courtyards:
             key = f"{name}, {PHOTOS * count} photos"
-            lines[key] = summary(results.row(key, lambda: measure(out, count, options)))  # noqa: B023
+            lines[key] = summary(results.row(key, partial(measure, out, count, options)))
     results.table(COLUMNS, lines)
     results.write()
 

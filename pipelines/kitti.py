@@ -83,13 +83,13 @@ class ORB(Extractor):
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
         grey, allowed = reduced(image, mask, self.max_size)
         allowed = None if allowed is None else allowed.astype(np.uint8)
-        found, descriptors = cv2.ORB_create(self.max_keypoints).detectAndCompute(grey, allowed)
+        found, descriptors = cv2.ORB.create(self.max_keypoints).detectAndCompute(grey, allowed)
         if not found:
             return Features.empty(self.dim, image.shape[1::-1])
         scores = np.array([keypoint.response for keypoint in found], np.float32)
-        signs = np.unpackbits(descriptors, axis=1).astype(np.float32) / 8 - 1 / 16
+        signs = np.unpackbits(np.asarray(descriptors, np.uint8), axis=1).astype(np.float32) / 8 - 1 / 16
         order = np.argsort(-scores, kind="stable")
-        features = Features(cv2.KeyPoint.convert(found), scores, signs, grey.shape[::-1])
+        features = Features(np.array([keypoint.pt for keypoint in found], np.float32), scores, signs, grey.shape[::-1])
         return enlarged(features.select(order), image, mask)
 
     @property
@@ -171,7 +171,16 @@ def errors(path: np.ndarray, truth: np.ndarray, alignment: str) -> dict[str, flo
 @click.option("--alignment", type=click.Choice(ALIGNMENTS), default="sim3", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
-def main(data: Path, names, features, weights, max_keypoints: int, alignment: str, seed: int, out: Path) -> None:
+def main(
+    data: Path,
+    names: tuple[str, ...],
+    features: tuple[str, ...],
+    weights: Path | None,
+    max_keypoints: int,
+    alignment: str,
+    seed: int,
+    out: Path,
+) -> None:
     drives = sequences(data, names)
     results = Results(out, "KITTI visual odometry", {"alignment": alignment, "seed": seed})
     extractors = {
@@ -187,7 +196,12 @@ def main(data: Path, names, features, weights, max_keypoints: int, alignment: st
         for name, extractor in extractors.items():
             file = out / name / f"{sequence.name}.txt"
 
-            def compute(sequence=sequence, extractor=extractor, truth=truth, file=file) -> dict:
+            def compute(
+                sequence: Sequence = sequence,
+                extractor: Extractor = extractor,
+                truth: np.ndarray | None = truth,
+                file: Path = file,
+            ) -> dict:
                 path, row = drive(sequence, extractor, seed)
                 file.parent.mkdir(exist_ok=True)
                 write_trajectory(file, path)

@@ -13,7 +13,9 @@ tried, too: none of them should get a pose. COLMAP's matches get their poses by 
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -79,10 +81,8 @@ def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[
         poses = [estimate(keypoints, points, way, scale, limits.seed) for way in ways]
         pose = max((pose for pose in poses if pose), key=lambda pose: pose.inliers.sum(), default=None)
         inliers = 0 if pose is None else int(pose.inliers.sum())
-        good = pose is not None and not objection(
-            inliers, len(points), occupied_cells(keypoints[pose.inliers], pose.camera)
-        )
-        found[folder][name] = pose.pose if good else None, inliers, {}
+        rejected = pose is None or objection(inliers, len(points), occupied_cells(keypoints[pose.inliers], pose.camera))
+        found[folder][name] = None if pose is None or rejected else pose.pose, inliers, {}
     return sparse, found
 
 
@@ -119,7 +119,7 @@ def hold_out(features: str, scene: Path, fold: int, foreign: dict[str, Path], li
             put(root / "foreign", foreign)
         (sparse, found), _ = in_process(localize, features, root, limits)
         mapped = {name.removeprefix("map/"): pose for name, pose in read_model(sparse).images.items()}
-    row = {}
+    row: dict[str, Any] = {}
     for light in ("day", "night"):
         poses = {name: pose for name, (pose, _, _) in found[light].items()}
         position, rotation = localization_errors(truth, mapped, poses)
@@ -138,7 +138,7 @@ def summary(rows: list[dict], light: str) -> dict:
     position, rotation = (np.array([np.inf if x is None else x for row in rows for x in row[light][key]], float)
                           for key in ("position", "rotation"))  # fmt: skip
     shares = accuracy(position, rotation, list(WITHIN.values()))
-    line = {
+    line: dict[str, float | None] = {
         "queries": len(position),
         "localized": int(np.isfinite(position).sum()),
         "position %": 100 * float(np.median(position)),
@@ -180,7 +180,9 @@ def others(data: Path, scene: Path) -> dict[str, Path]:
 @options(CHAINS)
 @click.option("--folds", type=click.IntRange(1, 4), default=4, show_default=True)
 @click.option("--dusk", help="SCENE/PHOTO to localize in the map of that set's other photos.")
-def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: int, dusk: str, out: Path, **limited):
+def main(
+    data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: int, dusk: str, out: Path, **limited: Any
+) -> None:
     limits = Limits(**limited)
     chosen = [data / name for name in scenes] or sorted(path.parent for path in data.glob("*/gt.json"))
     if not chosen or not all((scene / "gt.json").exists() for scene in chosen):
@@ -192,7 +194,7 @@ def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: 
             for name in features:
                 foreign = others(data, scene) if fold == FOLDS[0] and name != "colmap" else {}
                 key = f"{scene.name}, {name}, every fourth from {fold}"
-                row = results.row(key, lambda: hold_out(name, scene, fold, foreign, limits))  # noqa: B023
+                row = results.row(key, partial(hold_out, name, scene, fold, foreign, limits))
                 kept.setdefault((scene.name, name), []).append(row)
     lines = {
         f"{scene}, {light}, {name}": summary(rows, light)
@@ -208,22 +210,20 @@ def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: 
         {"queries": "d", "localized": "d", "position %": ".3f", "rotation °": ".3f", **dict.fromkeys(WITHIN, ".1f")},
         lines,
     )
-    for (scene, name), rows in kept.items():
+    for (set_name, name), rows in kept.items():
         if name != "colmap":
             wrong = rows[0]["foreign"]
-            tried = len(others(data, data / scene))
-            results.say(f"{scene}, {name}: {len(wrong)} of {tried} foreign photos got a pose. {' '.join(wrong)}")
+            tried = len(others(data, data / set_name))
+            results.say(f"{set_name}, {name}: {len(wrong)} of {tried} foreign photos got a pose. {' '.join(wrong)}")
     timed = {key: line for key, line in lines.items() if key.startswith("all, day") and "colmap" not in key}
     results.table({f"{step} s": ".3f" for step in STEPS}, timed)
     if dusk:
-        scene, photo = dusk.split("/", 1)
-        rows = {}
-        for name in features:
-            rows[f"{photo}, {name}"] = results.row(
-                f"{dusk}, {name}",
-                lambda: at_dusk(name, data / scene, photo, limits),  # noqa: B023
-            )
-        results.table({"localized": "d", "inliers": "d", "photos in map": "d"}, rows)
+        set_name, photo = dusk.split("/", 1)
+        table = {
+            f"{photo}, {name}": results.row(f"{dusk}, {name}", partial(at_dusk, name, data / set_name, photo, limits))
+            for name in features
+        }
+        results.table({"localized": "d", "inliers": "d", "photos in map": "d"}, table)
     results.write()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -31,6 +32,7 @@ from tpsfm.photos.images import list_images, read_image
 
 AT = (1, 5, 20)
 SIZES = (10, 100, 1_000, 10_000, 100_000)
+Photo = tuple[str, str]  # set and name
 COLUMNS = {"queries": "d"} | {f"{what}@{k}": ".1f" for what in ("hit", "share") for k in AT}
 
 
@@ -48,7 +50,7 @@ def by_cameras(truth_file: Path, model: Model) -> dict[str, np.ndarray]:
 
 
 def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tuple[dict, dict, dict, dict]:
-    """Everything that is searched.
+    """All photos that are searched.
 
     Returns:
         Global descriptors by (set, photo) by day, with the distractors, and by night; the true overlaps by
@@ -59,7 +61,10 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
     shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size, "weights": limits.weights}
     extractor = tpsfm.load_extractor("tpr", **shared)
     describe = extractor.vocabulary.describe
-    day, dark, covisible, cameras = {}, {}, {}, {}
+    day: dict[Photo, np.ndarray] = {}
+    dark: dict[Photo, np.ndarray] = {}
+    covisible: dict[Photo, set[Photo]] = {}
+    cameras: dict[Photo, set[Photo]] = {}
     scenes = sorted(path.parent for path in data.glob("*/images"))
     if not scenes:
         raise tpsfm.TpsfmError(f"{data}: no set with images/ there")
@@ -95,7 +100,7 @@ def searched(queries: dict, day: dict, truth: dict) -> dict:
     found = {
         name: [index.names[i] for i in row if index.names[i] != name] for name, row in zip(names, rows, strict=True)
     }
-    line = {"queries": sum(bool(others) for others in truth.values())}
+    line: dict[str, float] = {"queries": sum(bool(others) for others in truth.values())}
     for k in AT:
         hits, share = recall(found, truth, k)
         line |= {f"hit@{k}": 100 * hits, f"share@{k}": 100 * share}
@@ -152,7 +157,7 @@ def index_of(size: int, dim: int, seed: int = 0) -> dict:
 @click.option("--distractors", type=click.Path(path_type=Path), help="Folder of photos of other places for the pool.")
 @options(LIMITS)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/retrieval"), show_default=True)
-def main(data: Path, distractors: Path | None, out: Path, **limited) -> None:
+def main(data: Path, distractors: Path | None, out: Path, **limited: Any) -> None:
     limits = Limits(**limited)
     results = Results(
         out, "Retrieval", limited | {"weights": weights_version(limits.weights), "distractors": str(distractors)}
@@ -162,10 +167,11 @@ def main(data: Path, distractors: Path | None, out: Path, **limited) -> None:
     results.table(COLUMNS, row["lines"])
     sizes = {}
     for size in SIZES:
-        sizes[f"{size:,} images"] = results.row(
-            f"index {size}",
-            lambda: in_process(index_of, size, row["numbers"])[0],  # noqa: B023
-        )
+
+        def compute(size: int = size) -> dict:
+            return in_process(index_of, size, row["numbers"])[0]
+
+        sizes[f"{size:,} images"] = results.row(f"index {size}", compute)
     results.table(
         {
             "index s": ".2f",

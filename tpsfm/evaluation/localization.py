@@ -43,14 +43,14 @@ def align_map(
     turns = np.array([truth[name].rotation.T @ mapped[name].rotation for name in names])
     target, source = (np.array([poses[name].center for name in names]) for poses in (truth, mapped))
 
-    def fit(rows) -> tuple[float, np.ndarray, np.ndarray]:
+    def fit(rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         a, b = target[rows] - target[rows].mean(0), source[rows] - source[rows].mean(0)
         scale = float(np.sqrt((a**2).sum() / max((b**2).sum(), 1e-300)))  # Horn, 1987: whatever the rotation
         u, _, vt = np.linalg.svd(scale * a.T @ b + length**2 * turns[rows].sum(0))
         rotation = u * [1, 1, np.sign(np.linalg.det(u @ vt))] @ vt
         return scale, rotation, target[rows].mean(0) - scale * rotation @ source[rows].mean(0)
 
-    def residuals(similarity) -> np.ndarray:
+    def residuals(similarity: tuple[float, np.ndarray, np.ndarray]) -> np.ndarray:
         scale, rotation, translation = similarity
         distance = np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
         return distance + length * np.array([rotation_angle(rotation.T @ turn) for turn in turns])
@@ -88,8 +88,8 @@ def localization_errors(
             angle.append(np.inf)
             continue
         center = scale * rotation @ pose.center + translation
-        position.append(np.linalg.norm(center - truth[name].center))
-        angle.append(np.degrees(rotation_angle(truth[name].rotation @ rotation @ pose.rotation.T)))
+        position.append(float(np.linalg.norm(center - truth[name].center)))
+        angle.append(float(np.degrees(rotation_angle(truth[name].rotation @ rotation @ pose.rotation.T))))
     return np.array(position), np.array(angle)
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def in_view(points: np.ndarray, rotation: np.ndarray, center: np.ndarray, K: np.ndarray, size: Sequence[int]):
-    """Which points of the scene lie in a known camera's frustum; what hides them is not asked.
+def in_view(
+    points: np.ndarray, rotation: np.ndarray, center: np.ndarray, K: np.ndarray, size: Sequence[int]
+) -> np.ndarray:
+    """Which points of the scene lie in a known camera's frustum; occlusion is ignored.
 
     Args:
         points: float [P, 3], in the cameras' world.

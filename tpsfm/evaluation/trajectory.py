@@ -21,13 +21,14 @@ def read_trajectory(path: str | Path) -> np.ndarray:
     Raises:
         TpsfmError: the file is missing or not of that form.
     """
+    rows = np.zeros((0, 3, 4))
     try:
         lines = Path(path).read_text().splitlines()
         rows = np.array([line.split() for line in lines], float).reshape(len(lines), 3, 4)
     except OSError as error:
         raise TpsfmError(f"can't read the poses '{path}': {error.strerror}") from None
     except ValueError:
-        rows = np.zeros(0)
+        pass
     if not rows.size or not np.isfinite(rows).all():
         raise TpsfmError(f"'{path}' doesn't hold poses in KITTI's format: 12 numbers a line are needed")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))

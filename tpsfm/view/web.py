@@ -16,7 +16,7 @@ from tpsfm.view.pages import thumbnail
 from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
 
 if TYPE_CHECKING:
-    from viser import CameraFrustumHandle, ClientHandle, ViserServer
+    from viser import CameraFrustumHandle, ClientHandle, GuiEvent, SceneNodePointerEvent, ViserServer
 
 
 def serve(
@@ -104,14 +104,14 @@ class _Page:
             scale=float(depth * np.cbrt(aspect * tangent**2 / 3)),  # viser's scale is that of the volume
             thickness=1.5,
             thickness_units="screen",
-            color=tuple(int(c) for c in self.scene.frustum_colors[index]),
-            wxyz=quaternion(np.stack([*axes, np.cross(*axes)], 1)),
+            color=self.scene.frustum_colors[index],
+            wxyz=np.array(quaternion(np.stack([*axes, np.cross(*axes)], 1))),
             position=apex,
         )
 
         @frustum.on_click
-        def _(event) -> None:
-            self.name.value = self.scene.names[index]
+        def _(event: SceneNodePointerEvent[CameraFrustumHandle]) -> None:
+            self.name.value = self.scene.names[index]  # type: ignore[misc]  # viser declares a setter at run time
             client = event.client
             with client.atomic():
                 client.camera.up_direction = -down
@@ -128,27 +128,28 @@ class _Page:
         shown = gui.add_checkbox("Photos", True)
         overview = gui.add_button("Overview")
         self.name = gui.add_text("Selected", "click a photo", disabled=True)
-        scales = [handle.scale for handle in self.frustums]
+        scales = [np.asarray(handle.scale, float) for handle in self.frustums]
 
         @size.on_update
-        def _(_) -> None:
+        def _(_: GuiEvent) -> None:
             self.cloud.point_size = point_size * size.value
 
         @frustum.on_update
-        def _(_) -> None:
+        def _(_: GuiEvent) -> None:
             with self.server.atomic():
                 for handle, scale in zip(self.frustums, scales, strict=True):
-                    handle.scale = scale * frustum.value
+                    handle.scale = (scale * frustum.value).item()
 
         @shown.on_update
-        def _(_) -> None:
+        def _(_: GuiEvent) -> None:
             with self.server.atomic():
                 for handle in self.frustums:
                     handle.visible = shown.value
 
         @overview.on_click
-        def _(event) -> None:
-            self._overview(event.client)
+        def _(event: GuiEvent) -> None:
+            if event.client is not None:
+                self._overview(event.client)
 
     def _overview(self, client: ClientHandle) -> None:
         with client.atomic():
