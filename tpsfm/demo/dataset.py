@@ -1,18 +1,18 @@
-"""A rendered scene with known cameras, to try the whole chain and to see its true error."""
+"""Rendered photos with known cameras, to try the whole chain and measure its true error."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tpsfm.demo import courtyard as demo_scene
-from tpsfm.demo.rendering import View, draw, light, look_at
+from tpsfm.demo.courtyard import CENTRE, RADIUS, Courtyard
+from tpsfm.demo.rendering import Surface, View, draw, light, look_at
 from tpsfm.errors import TpsfmError
 
 _FOCAL_35MM = 28  # of the demo's camera, as EXIF tells it
@@ -24,10 +24,10 @@ def render_scene(
     views: int = 24,
     size: tuple[int, int] = (640, 480),
     seed: int = 0,
-    progress=None,
+    progress: Callable[[int], object] | None = None,
     cameras: Mapping[str, View] | None = None,
 ) -> Path:
-    """Renders photos of a textured courtyard from known cameras: `out/images/*.jpg` and `out/gt.json`.
+    """Render photos of a textured courtyard from known cameras: `out/images/*.jpg` and `out/gt.json`.
 
     Two passes along an arc in front of the scene, as someone would walk with a camera, the second higher and
     closer. The photos have EXIF, vignetting, sensor noise and small changes of exposure. The same arguments give
@@ -56,9 +56,9 @@ def render_scene(
     if cameras is None:
         cameras = {f"view_{i:03d}.jpg": view for i, view in enumerate(camera_path(views, size, seed))}
     rng = np.random.default_rng([seed, 1])
-    courtyard = demo_scene.Courtyard(rng, scale=150 * min(max(size) / 640, 2.5))
+    courtyard = Courtyard(rng, scale=150 * min(max(size) / 640, 2.5))
     sun = np.array([0.5, -0.62, 0.6])
-    surfaces = light(courtyard.quads, sun / np.linalg.norm(sun), demo_scene.RADIUS, demo_scene.CENTRE)
+    surfaces = light(courtyard.quads, sun / np.linalg.norm(sun), RADIUS, CENTRE)
 
     def photograph(i: int, name: str) -> None:
         photo = _develop(_expose(surfaces, cameras[name]), np.random.default_rng([seed, 2, i]))
@@ -93,7 +93,7 @@ def camera_path(views: int, size: tuple[int, int], seed: int = 0) -> list[View]:
     return cameras
 
 
-def _expose(surfaces, view) -> np.ndarray:
+def _expose(surfaces: list[Surface], view: View) -> np.ndarray:
     """float32 [H, W, 3] sRGB 0..255, antialiased, with a sky."""
     k = _SUPERSAMPLING
     K = np.diag([k, k, 1.0]) @ view.K
@@ -108,17 +108,17 @@ def _expose(surfaces, view) -> np.ndarray:
     return cv2.resize(image, view.size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def _develop(image, rng) -> np.ndarray:
-    """uint8: what a small camera makes of it (lens blur, vignetting, exposure, noise)."""
+def _develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """uint8: the picture with a small camera's lens blur, vignetting, exposure and noise."""
     height, width = image.shape[:2]
-    image = cv2.GaussianBlur(image, (0, 0), 0.45)
+    image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.45), np.float32)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     image *= (1 - 0.09 * (x**2 + y**2))[..., None] * rng.uniform(0.93, 1.06)
     image += rng.normal(0, 1.6, (height, width, 1)) + rng.normal(0, 0.9, image.shape)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _write_photo(path, image):
+def _write_photo(path: Path, image: np.ndarray) -> None:
     from PIL import Image
 
     exif = Image.Exif()
@@ -128,9 +128,9 @@ def _write_photo(path, image):
 
 
 def report_errors(model: Path, truth: Path) -> list[str]:
-    """Lines that tell how far a map's cameras are from the known ones in `gt.json`.
+    """Lines of text: the errors of a map's cameras against the known ones in `gt.json`.
 
-    The map is laid over the known cameras by the similarity that fits their centres best.
+    The map is aligned with the known camera centres by a least-squares similarity.
     """
     from tpsfm.evaluation.poses import aligned_errors, load_poses, pose_auc, pose_errors
     from tpsfm.geometry.model import read_model

@@ -85,7 +85,7 @@ class View:
         return np.concatenate([x[..., :2] / x[..., 2:], x[..., 2:]], -1)
 
 
-def look_at(centre, target, roll=0.0) -> np.ndarray:
+def look_at(centre: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
     """float64 [3, 3], the rotation (world to camera) that looks from `centre` at `target`, rolled by radians."""
     forward = np.asarray(target, float) - centre
     forward /= np.linalg.norm(forward)
@@ -98,16 +98,18 @@ def look_at(centre, target, roll=0.0) -> np.ndarray:
 
 
 @dataclass(eq=False)
-class _Surface:
+class Surface:
+    """A lit quad, ready to be drawn."""
+
     quad: Quad
     pyramid: list[np.ndarray]  # uint8 [h, w, 3], each half of the one before
     alpha: np.ndarray | None  # uint8, 0 or 255
 
 
-def draw(surfaces: list[_Surface], view: View, colour=True) -> tuple[np.ndarray | None, np.ndarray]:
-    """Rasterizes the surfaces: uint8 [H, W, 3] sRGB (None without `colour`), inverse depth float32 [H, W] (0: sky)."""
+def draw(surfaces: list[Surface], view: View, colour: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Rasterize the surfaces: uint8 [H, W, 3] sRGB (black without `colour`), inverse depth float32 [H, W] (0: sky)."""
     width, height = view.size
-    image = np.zeros((height, width, 3), np.uint8) if colour else None
+    image = np.zeros((height, width, 3), np.uint8)
     nearest = np.zeros((height, width), np.float32)
     for surface in sorted(surfaces, key=lambda s: np.linalg.norm(s.quad.middle - view.C)):
         quad = surface.quad
@@ -147,7 +149,7 @@ def draw(surfaces: list[_Surface], view: View, colour=True) -> tuple[np.ndarray 
     return image, nearest
 
 
-def _bounds(quad, view):
+def _bounds(quad: Quad, view: View) -> tuple[int, int, int, int] | None:
     """The quad's (left, top, right, bottom) in the image, clipped; None where it is out of sight."""
     width, height = view.size
     corners = quad.origin + np.array([np.zeros(3), quad.across, quad.down, quad.across + quad.down])
@@ -161,7 +163,7 @@ def _bounds(quad, view):
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _level(inverse, s, t, hit, levels) -> int:
+def _level(inverse: np.ndarray, s: np.ndarray, t: np.ndarray, hit: np.ndarray, levels: int) -> int:
     """The mip-map level at the visible part's middle: log2 of texels per pixel, towards the sharper one."""
     middle = np.array([s[hit].mean(), t[hit].mean(), 1.0])
     homography = np.linalg.inv(inverse)
@@ -170,14 +172,14 @@ def _level(inverse, s, t, hit, levels) -> int:
     return int(np.clip(np.floor(np.log2(1 / pixels_per_texel) + 0.25), 0, levels - 1))
 
 
-def light(quads: list[Quad], sun: np.ndarray, radius: float, centre: np.ndarray) -> list[_Surface]:
-    """Bakes sunlight with cast shadows and ambient light with occlusion into textures ready to draw.
+def light(quads: list[Quad], sun: np.ndarray, radius: float, centre: np.ndarray) -> list[Surface]:
+    """Bake sunlight with cast shadows and ambient light with occlusion into textures ready to draw.
 
     Args:
         sun: float64 [3], unit, towards the sun.
         radius, centre: the sphere, in metres, whose objects cast shadows.
     """
-    bare = [_Surface(q, [], None if q.alpha is None else q.alpha.astype(np.uint8) * 255) for q in quads]
+    bare = [Surface(q, [], None if q.alpha is None else q.alpha.astype(np.uint8) * 255) for q in quads]
     sun_map = _shadow_map(bare, sun, radius, centre, 1600)
     sky = _sky_directions(20)
     sky_maps = [_shadow_map(bare, direction, radius, centre, 320) for direction in sky]
@@ -194,7 +196,7 @@ def light(quads: list[Quad], sun: np.ndarray, radius: float, centre: np.ndarray)
     return bare
 
 
-def _shade(quad, sun, sunlit, ambient) -> np.ndarray:
+def _shade(quad: Quad, sun: np.ndarray, sunlit: np.ndarray, ambient: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3] sRGB: the albedo under the light, with the relief's own shading."""
     rows, columns = quad.relief.shape
     across, down = (edge / np.linalg.norm(edge) for edge in (quad.across, quad.down))
@@ -213,7 +215,7 @@ def _shade(quad, sun, sunlit, ambient) -> np.ndarray:
     return (255 * np.clip(toned, 0, 1) ** (1 / 2.2)).astype(np.uint8)
 
 
-def _mipmaps(texture) -> list[np.ndarray]:
+def _mipmaps(texture: np.ndarray) -> list[np.ndarray]:
     pyramid = [texture]
     while min(pyramid[-1].shape[:2]) >= 8 and len(pyramid) < 6:
         height, width = pyramid[-1].shape[:2]
@@ -222,8 +224,10 @@ def _mipmaps(texture) -> list[np.ndarray]:
     return pyramid
 
 
-def _shadow_map(surfaces, direction, radius, centre, resolution) -> tuple[View, np.ndarray]:
-    """The scene from a light so far that its rays are parallel: the view and its depth in metres."""
+def _shadow_map(
+    surfaces: list[Surface], direction: np.ndarray, radius: float, centre: np.ndarray, resolution: int
+) -> tuple[View, np.ndarray]:
+    """The view from a light so distant that its rays are almost parallel, and the depth there in metres."""
     distance = 40 * radius
     eye = centre + distance * direction
     focal = resolution / 2 * distance / radius
@@ -234,8 +238,8 @@ def _shadow_map(surfaces, direction, radius, centre, resolution) -> tuple[View, 
     return view, np.where(inverse_depth > 0, 1 / np.maximum(inverse_depth, 1e-9), np.inf).astype(np.float32)
 
 
-def _visible(quad, shadow_map, step, bias) -> np.ndarray:
-    """float32 [h, w], how much of each texel the light reaches, sampled every `step` metres."""
+def _visible(quad: Quad, shadow_map: tuple[View, np.ndarray], step: float, bias: float) -> np.ndarray:
+    """float32 [h, w], the lit share of each texel, sampled every `step` metres."""
     view, depth = shadow_map
     rows, columns = quad.relief.shape
     grid = [max(2, round(np.linalg.norm(edge) / step)) for edge in (quad.down, quad.across)]
@@ -246,11 +250,11 @@ def _visible(quad, shadow_map, step, bias) -> np.ndarray:
     s, t = projected[..., 0].astype(np.float32), projected[..., 1].astype(np.float32)
     first = cv2.remap(depth, s, t, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.inf)
     lit = (projected[..., 2] < first + bias).astype(np.float32)
-    lit = cv2.GaussianBlur(lit, (0, 0), 0.8, borderType=cv2.BORDER_REPLICATE)
-    return cv2.resize(lit, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    soft = cv2.GaussianBlur(lit, (0, 0), 0.8, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(soft, (columns, rows), interpolation=cv2.INTER_LINEAR))
 
 
-def _sky_directions(count) -> list[np.ndarray]:
+def _sky_directions(count: int) -> list[np.ndarray]:
     """`count` unit vectors spread evenly over the upper half-sphere."""
     height = (np.arange(count) + 0.5) / count
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(count)

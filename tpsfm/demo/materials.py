@@ -7,13 +7,25 @@ metres, which the renderer turns into shading. No texture repeats, so that every
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 Material = tuple[np.ndarray, np.ndarray]
+Colour = tuple[int, int, int]  # sRGB
 
 
-def noise(rng, height, width, cell, octaves=4, falloff=0.5, stretch=(1.0, 1.0)):
+def noise(
+    rng: Generator,
+    height: int,
+    width: int,
+    cell: float,
+    octaves: int = 4,
+    falloff: float = 0.5,
+    stretch: tuple[float, float] = (1.0, 1.0),
+) -> np.ndarray:
     """Fractal value noise, float32 [height, width] of zero mean and about unit deviation.
 
     `cell` is the coarsest octave's cell in texels; `stretch` (y, x) makes it anisotropic.
@@ -27,7 +39,7 @@ def noise(rng, height, width, cell, octaves=4, falloff=0.5, stretch=(1.0, 1.0)):
     return (total - total.mean()) / (total.std() + 1e-6)
 
 
-def _paint(colour, *layers):
+def _paint(colour: Colour, *layers: np.ndarray | tuple[np.ndarray, tuple[float, float, float]]) -> np.ndarray:
     """An albedo of one colour (sRGB 0..255) times exp of the layers, each [h, w] or (layer, tint rgb)."""
     log = np.log((np.asarray(colour, np.float32) / 255) ** 2.2)[None, None]
     for layer in layers:
@@ -36,7 +48,7 @@ def _paint(colour, *layers):
     return np.clip(np.exp(log), 0.005, 0.95).astype(np.float32)
 
 
-def _ragged(rng, labels, amount, cell):
+def _ragged(rng: Generator, labels: np.ndarray, amount: float, cell: float) -> np.ndarray:
     """Label edges displaced by noise, `amount` texels strong."""
     height, width = labels.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -45,7 +57,15 @@ def _ragged(rng, labels, amount, cell):
     return cv2.remap(labels, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _blocks(rng, labels, scale, colour, joint, spread, bulge) -> Material:
+def _blocks(
+    rng: Generator,
+    labels: np.ndarray,
+    scale: float,
+    colour: Colour,
+    joint: Colour,
+    spread: float,
+    bulge: float,
+) -> Material:
     """Stones from a map of labels (0 = joint): each with a tone of its own, rounded edges, pits and stains."""
     height, width = labels.shape
     count = int(labels.max()) + 1
@@ -63,7 +83,15 @@ def _blocks(rng, labels, scale, colour, joint, spread, bulge) -> Material:
     return albedo, relief.astype(np.float32)
 
 
-def masonry(rng, height, width, scale, colour=(190, 170, 138), course=0.34, joint=(120, 112, 100)) -> Material:
+def masonry(
+    rng: Generator,
+    height: int,
+    width: int,
+    scale: float,
+    colour: Colour = (190, 170, 138),
+    course: float = 0.34,
+    joint: Colour = (120, 112, 100),
+) -> Material:
     """Courses of hewn stone (or bricks, with a small `course` in metres) of varying size."""
     labels = np.zeros((height, width), np.int32)
     gap, top, stone = max(1, round(0.012 * scale)), 0, 0
@@ -80,7 +108,9 @@ def masonry(rng, height, width, scale, colour=(190, 170, 138), course=0.34, join
     return _blocks(rng, labels, scale, colour, joint, spread=0.2, bulge=0.022)
 
 
-def cobbles(rng, height, width, scale, colour=(128, 122, 116), pitch=0.16) -> Material:
+def cobbles(
+    rng: Generator, height: int, width: int, scale: float, colour: Colour = (128, 122, 116), pitch: float = 0.16
+) -> Material:
     """Cobblestones: the cells of jittered seeds, `pitch` metres apart."""
     step = pitch * scale
     y, x = np.mgrid[0 : int(height / step) + 2, 0 : int(width / step) + 2]
@@ -96,7 +126,7 @@ def cobbles(rng, height, width, scale, colour=(128, 122, 116), pitch=0.16) -> Ma
     return _blocks(rng, labels, scale, colour, (78, 70, 58), spread=0.28, bulge=0.03)
 
 
-def plaster(rng, height, width, scale, colour=(206, 186, 150)) -> Material:
+def plaster(rng: Generator, height: int, width: int, scale: float, colour: Colour = (206, 186, 150)) -> Material:
     """Old plaster: stains, streaks of rain and patches where the bricks show."""
     fine, coarse = (
         noise(rng, height, width, 0.05 * scale, 4, 0.8),
@@ -114,7 +144,15 @@ def plaster(rng, height, width, scale, colour=(206, 186, 150)) -> Material:
     return albedo, (relief + (joints - 0.035 - relief) * bare - 0.004 * cracks).astype(np.float32)
 
 
-def planks(rng, height, width, scale, colour=(140, 98, 62), board=0.14, paint_left=0.0) -> Material:
+def planks(
+    rng: Generator,
+    height: int,
+    width: int,
+    scale: float,
+    colour: Colour = (140, 98, 62),
+    board: float = 0.14,
+    paint_left: float = 0.0,
+) -> Material:
     """Upright boards with grain and knots; `paint_left` in 0..1 leaves that much flaking paint of `colour`."""
     edges = np.arange(0, width + board * scale, board * scale) + rng.uniform(-0.1, 0.1) * board * scale
     index = np.searchsorted(edges, np.arange(width))
@@ -131,7 +169,9 @@ def planks(rng, height, width, scale, colour=(140, 98, 62), board=0.14, paint_le
     return albedo, (0.008 * gap + 0.0012 * grain + 0.001 * cover).astype(np.float32)
 
 
-def foliage(rng, height, width, scale, leaf=0.09) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def foliage(
+    rng: Generator, height: int, width: int, scale: float, leaf: float = 0.09
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Leaves of many greens, and where they are: albedo, relief and alpha (bool [height, width])."""
     albedo = np.zeros((height, width, 3), np.float32)
     relief, alpha = np.zeros((height, width), np.float32), np.zeros((height, width), np.uint8)
@@ -150,7 +190,7 @@ def foliage(rng, height, width, scale, leaf=0.09) -> tuple[np.ndarray, np.ndarra
     return albedo, cv2.GaussianBlur(relief, (0, 0), 0.01 * scale), alpha > 0
 
 
-def poster(rng, height, width, scale, words) -> Material:
+def poster(rng: Generator, height: int, width: int, scale: float, words: Sequence[str]) -> Material:
     """A printed bill: shapes in few inks, rules and lines of text, wrinkled and worn."""
     inks = rng.permutation([(206, 60, 46), (32, 84, 140), (240, 190, 60), (36, 120, 92), (60, 46, 60)])
     paper = np.full((height, width, 3), rng.choice([(236, 228, 208), (228, 214, 170)]), np.uint8)
@@ -183,7 +223,7 @@ def poster(rng, height, width, scale, words) -> Material:
     return np.clip(albedo + (0.45 - albedo) * torn, 0.01, 0.95).astype(np.float32), 0.003 * folds
 
 
-def window(rng, height, width, scale) -> Material:
+def window(rng: Generator, height: int, width: int, scale: float) -> Material:
     """A closed casement: a painted frame, dark panes with curtains and the sky's sheen."""
     frame, relief = planks(rng, height, width, scale, tuple(rng.integers(60, 200) + rng.integers(-18, 18, 3)), 0.5, 0.9)
     glass = _paint((52, 60, 66), 0.25 * noise(rng, height, width, 0.6 * scale, 5, 0.6))
