@@ -53,7 +53,7 @@ def test_tables_figure_and_resumption(data, tmp_path, monkeypatch):
     assert "theirs, not measured here" in first.output and "| SIFT | 50.10 |" in first.output
     assert (tmp_path / "mma.svg").read_text().count("<polyline") == 3
 
-    monkeypatch.setattr(hpatches, "measure", None)  # nothing is left to measure
+    monkeypatch.setattr(hpatches, "measure", lambda *_: pytest.fail("measured again"))  # nothing is left to measure
     again = run(*arguments)
     assert again.exit_code == 0 and again.output == first.output
 
