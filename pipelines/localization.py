@@ -29,8 +29,9 @@ from tpsfm.evaluation.localization import THRESHOLDS, accuracy, extent, localiza
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.geometry.model import Pose, read_model
+from tpsfm.localization.acceptance import occupied_cells, rejection_reason
+from tpsfm.localization.estimation import estimate
 from tpsfm.localization.intrinsics import intrinsics_of
-from tpsfm.localization.pose import estimate, objection, occupied_cells
 from tpsfm.photos.images import list_images, probe, read_image
 
 FOLDS = (3, 0, 1, 2)  # where every fourth begins
@@ -81,7 +82,9 @@ def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[
         poses = [estimate(keypoints, points, way, scale, limits.seed) for way in ways]
         pose = max((pose for pose in poses if pose), key=lambda pose: pose.inliers.sum(), default=None)
         inliers = 0 if pose is None else int(pose.inliers.sum())
-        rejected = pose is None or objection(inliers, len(points), occupied_cells(keypoints[pose.inliers], pose.camera))
+        rejected = pose is None or rejection_reason(
+            inliers, len(points), occupied_cells(keypoints[pose.inliers], pose.camera)
+        )
         found[folder][name] = None if pose is None or rejected else pose.pose, inliers, {}
     return sparse, found
 

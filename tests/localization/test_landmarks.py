@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tpsfm.geometry.model import read_model, read_observations
-from tpsfm.localization.landmarks import Landmarks, Matches, best_point_each, covisible_groups
+from tpsfm.localization.correspondences import Correspondences, best_point_each, covisible_groups
+from tpsfm.localization.landmarks import Landmarks
 
 
 def landmarks(*images) -> Landmarks:
@@ -13,7 +13,8 @@ def landmarks(*images) -> Landmarks:
     starts = np.cumsum([0, *map(len, images)])
     points = np.concatenate(images).astype(np.int32)
     names = [str(number) for number in range(len(images))]
-    return Landmarks(names, starts, points, np.zeros((len(points), 2)), torch.zeros(len(points), 4))
+    none = np.zeros((len(points), 4), np.float16)
+    return Landmarks(names, [(640, 480)] * len(names), starts, points, none[:, :2], none[:, 0], none)
 
 
 def test_images_that_share_points_are_grouped():
@@ -25,16 +26,16 @@ def test_images_that_share_points_are_grouped():
 
 def test_a_keypoint_takes_the_point_that_most_images_gave_it():
     seen = landmarks([7, 8], [7, 9], [9])
-    matches = Matches(
+    matches = Correspondences(
         keypoints=np.array([5, 5, 5, 6, 6]),
         landmarks=np.array([0, 2, 1, 3, 1]),  # points 7, 7, 8; 9, 8
         images=np.array([0, 1, 0, 1, 0]),
-        similarity=np.array([0.5, 0.6, 0.9, 0.7, 0.8], np.float32),
+        scores=np.array([0.5, 0.6, 0.9, 0.7, 0.8], np.float32),
     )
     chosen = best_point_each(matches, seen.points)
     assert chosen.keypoints.tolist() == [5, 6]
     assert seen.points[chosen.landmarks].tolist() == [7, 8]
-    assert chosen.similarity.tolist() == pytest.approx([0.6, 0.8])
+    assert chosen.scores.tolist() == pytest.approx([0.6, 0.8])
 
 
 def test_observations_belong_to_points(held_out):

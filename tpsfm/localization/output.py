@@ -1,12 +1,12 @@
-"""What localization leaves on disk: poses.txt and localization.json."""
+"""Files of localization results: poses.txt, localization.json and localization.h5."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,54 @@ import numpy as np
 
 from tpsfm import __version__
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera, Model, Pose, quaternion
+from tpsfm.features import Features
+from tpsfm.geometry.model import Model
+from tpsfm.io.store import FeatureStore
 from tpsfm.io.workspace import Workspace
-from tpsfm.localization.intrinsics import check_parameters
-from tpsfm.localization.pose import Localization
+from tpsfm.localization.result import Localization, from_record, pose_numbers, to_record
 from tpsfm.reconstruction.report import map_digest
 
 if TYPE_CHECKING:
     from tpsfm.localization.map import Map
 
-POSES, RECORD, PAGE = "poses.txt", "localization.json", "localization.html"
-_AS_THEY_ARE = ("name", "status", "reason", "camera_source", "inliers", "ratio", "retrieved", "best_image", "seconds")
+POSES, RECORD, PAGE, STORE = "poses.txt", "localization.json", "localization.html", "localization.h5"
+
+
+class LocalizationStore(FeatureStore):
+    """Results by the photo's name, by which an interrupted session continues, and features where they are needed.
+
+    A group holds `localization` uint8, the JSON text of the result's record, and the arrays `matches` and `lines` as in
+    `Localization`.
+    """
+
+    kind = "localizations"
+    command = "tpsfm localize"
+
+    def keep(self, result: Localization, features: Features | None, key: str) -> None:
+        """Store a result, in place of any of that name.
+
+        Raises:
+            TpsfmError: the file can't be written.
+        """
+        self.discard(result.name)
+        if features is not None:
+            self.write(result.name, features, key)
+        text = np.frombuffer(json.dumps(to_record(result)).encode(), np.uint8)
+        arrays = {"localization": text, "matches": result.matches, "lines": result.lines}
+        self._put(result.name, "localization_record", arrays, key)
+
+    def find(self, name: str, key: str, with_features: bool) -> Localization | None:
+        """The result stored under that key; None where there is none, or a localized one lacks wanted features.
+
+        Raises:
+            TpsfmError: the file is damaged.
+        """
+        if self._keys.get((name, "localization_record")) != key:
+            return None
+        text, matches, lines = self._get(name, "localization_record", ["localization", "matches", "lines"])
+        result = replace(from_record(json.loads(text.tobytes())), matches=matches, lines=lines)
+        lacking = with_features and result.pose is not None and self.key(name) != key
+        return None if lacking else result
 
 
 def make_folder(out: Path) -> None:
@@ -44,24 +81,27 @@ def make_folder(out: Path) -> None:
             raise TpsfmError(f"can't write '{out / name}': it is a folder; name another folder with --out")
 
 
-def write_results(out: Path, loaded: Map, queries: Path, results: list[Localization]) -> None:
+def write_results(out: Path, map: Map, queries: Path, results: Sequence[Localization]) -> None:
     """Write `out`/poses.txt and `out`/localization.json, each whole or not at all.
 
-    poses.txt has a row `name qw qx qy qz tx ty tz` (world to camera) for each localized query, as the Aachen benchmark
-    wants it; a query that failed is only in localization.json, with its reason.
+    poses.txt has a row `name qw qx qy qz tx ty tz` (world to camera) for each localized photo, the format of the Aachen
+    benchmark; a photo that failed is only in localization.json, with its reason.
+
+    Args:
+        queries: the photos' folder.
 
     Raises:
         TpsfmError: a file can't be written.
     """
-    localized = [result for result in results if result.pose is not None]
-    rows = [" ".join([result.name, *map(repr, _numbers(result.pose))]) for result in localized]
+    poses = {result.name: result.pose for result in results if result.pose is not None}
+    rows = [" ".join([name, *(repr(number) for number in pose_numbers(pose))]) for name, pose in poses.items()]
     content = {
         "tpsfm": __version__,
-        "map": str(loaded.workspace.root.resolve()),
-        "map_digest": loaded.digest,
+        "map": str(map.workspace.root.resolve()),
+        "map_digest": map.digest,
         "queries": str(queries.resolve()),
-        "localized": len(localized),
-        "failed": len(results) - len(localized),
+        "localized": len(poses),
+        "failed": len(results) - len(poses),
         "results": [to_record(result) for result in results],
     }
     write_text(out / POSES, "".join(f"{row}\n" for row in rows))
@@ -69,7 +109,7 @@ def write_results(out: Path, loaded: Map, queries: Path, results: list[Localizat
 
 
 def read_queries(results: str | Path, workspace: Workspace) -> tuple[Model, Path]:
-    """The localized queries of a results folder as a model without points, in the workspace's map, and their folder.
+    """The localized photos in a results folder as a model without points, in the workspace's map, and their folder.
 
     Raises:
         TpsfmError: there are no results, they are damaged, or of another map.
@@ -77,7 +117,7 @@ def read_queries(results: str | Path, workspace: Workspace) -> tuple[Model, Path
     path = Path(results) / RECORD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        found = [from_record(entry) for entry in content["results"]]
+        found = [from_record(record) for record in content["results"]]
         folder, root, made = Path(content["queries"]), content["map"], content["map_digest"]
     except OSError as error:
         raise TpsfmError(f"no results in {results}: {path.name}: {error.strerror}; run 'tpsfm localize'") from error
@@ -89,12 +129,12 @@ def read_queries(results: str | Path, workspace: Workspace) -> tuple[Model, Path
             f"the poses in {results} are of another map ({other}) than that in {workspace.root}; run 'tpsfm localize'"
             f" with this one"
         )
-    localized = [result for result in found if result.pose is not None]
-    images = {
-        result.name: replace(result.pose, camera_id=number, observations=result.inliers)
-        for number, result in enumerate(localized)
-    }
-    return Model.of_cameras({number: result.camera for number, result in enumerate(localized)}, images), folder
+    cameras, images = {}, {}
+    for number, result in enumerate(found):
+        if result.pose is not None and result.camera is not None:
+            cameras[number] = result.camera
+            images[result.name] = replace(result.pose, camera_id=number, observations=result.inliers)
+    return Model.of_cameras(cameras, images), folder
 
 
 def write_text(path: Path, text: str) -> None:
@@ -109,61 +149,3 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise TpsfmError(f"can't write '{path}': {error.strerror}") from error
-
-
-def _numbers(pose: Pose) -> list[float]:
-    return [float(value) for value in (*quaternion(pose.rotation), *pose.translation)]
-
-
-def to_record(result: Localization) -> dict:
-    """What localization.json tells of a query: all but its matches and lines, as JSON values."""
-    pose = result.pose
-    return {
-        "name": result.name,
-        "status": result.status,
-        "reason": result.reason,
-        "pose": None
-        if pose is None
-        else {
-            "quaternion_wxyz": _numbers(pose)[:4],
-            "translation": pose.translation.tolist(),
-            "rotation": pose.rotation.tolist(),
-            "center": pose.center.tolist(),
-        },
-        "camera": None if result.camera is None else asdict(result.camera),
-        "camera_source": result.camera_source,
-        "inliers": result.inliers,
-        "ratio": round(result.ratio, 4),
-        "position_uncertainty": _finite(result.position_uncertainty),
-        "rotation_uncertainty_degrees": _finite(result.rotation_uncertainty),
-        "covariance": None if result.covariance is None else result.covariance.tolist(),
-        "retrieved": result.retrieved,
-        "best_image": result.best_image,
-        "seconds": {step: round(seconds, 4) for step, seconds in result.seconds.items()},
-    }
-
-
-def from_record(entry: dict) -> Localization:
-    """The query that `to_record` told of; ValueError, KeyError, TypeError or TpsfmError where the record is damaged."""
-    given = {key: entry[key] for key in _AS_THEY_ARE}
-    if entry["pose"] is None:
-        return Localization(**given)
-    rotation = np.array(entry["pose"]["rotation"], float).reshape(3, 3)
-    translation = np.array(entry["pose"]["translation"], float).reshape(3)
-    covariance = np.array(entry["covariance"], float).reshape(6, 6)
-    camera = Camera(**entry["camera"])
-    params = check_parameters(camera.model, camera.params, RECORD)
-    if not np.isfinite([*rotation.flat, *translation]).all() or min(camera.width, camera.height) < 1:
-        raise ValueError
-    return Localization(
-        **given,
-        pose=Pose(0, rotation, translation),
-        camera=replace(camera, params=params),
-        position_uncertainty=entry["position_uncertainty"],
-        rotation_uncertainty=entry["rotation_uncertainty_degrees"],
-        covariance=covariance,
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

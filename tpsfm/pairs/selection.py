@@ -156,12 +156,13 @@ def from_retrieval(names: Sequence[str], descriptors: Callable[[str], np.ndarray
     return canonical((name, other) for name, found in index.neighbours(neighbours) for other, _ in found)
 
 
-def from_covisibility(seen: Mapping[str, np.ndarray], neighbours: int = 20) -> list[Pair]:
+def from_covisibility(seen: Mapping[str, np.ndarray], neighbours: int = 20, min_shared: int = 1) -> list[Pair]:
     """Each photo with those that share most points with it in a map that is there already.
 
     Args:
         seen: by name the points that a photo sees, integers [K] from 0.
         neighbours: greatest number of neighbours each photo chooses, at least 1.
+        min_shared: points that two photos of a pair share at least.
 
     Raises:
         TpsfmError: neighbours is less than 1.
@@ -179,7 +180,7 @@ def from_covisibility(seen: Mapping[str, np.ndarray], neighbours: int = 20) -> l
         shared = np.bincount(np.concatenate([np.empty(0, np.int64), *tracks]), minlength=len(names))
         shared[row] = 0
         nearest = np.argsort(-shared, kind="stable")[:neighbours]
-        pairs += [(name, names[other]) for other in nearest if shared[other]]
+        pairs += [(name, names[other]) for other in nearest if shared[other] >= min_shared]
     return canonical(pairs)
 
 

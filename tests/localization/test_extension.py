@@ -1,6 +1,7 @@
 """A map extended with the photos that were localized in it."""
 
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.localization import localization_errors
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.geometry.model import read_model
-from tpsfm.localization.extend import Extension
+from tpsfm.io.store import FeatureStore
+from tpsfm.localization.extension import Extension
 from tpsfm.progress import Quiet
 
 
-def test_extending_leaves_the_map_alone(held_out, tmp_path):
+def test_extending_leaves_the_map_alone(held_out, held_out_map, tmp_path):
     before = {path: path.read_bytes() for path in (held_out / "map").rglob("*") if path.is_file()}
     status, said = command(
         "localize", "--query", held_out / "queries", "--map", held_out / "map", "--out", tmp_path, "--add"
@@ -45,16 +47,38 @@ def test_an_extension_replaces_only_an_earlier_one(held_out, tmp_path):
     assert (tmp_path / "map" / "features.h5").read_bytes() == (held_out / "map" / "features.h5").read_bytes()
 
     loaded = tpsfm.Map(held_out / "map")
-    first = Extension(loaded, tmp_path / "new")
-    with pytest.raises(TpsfmError, match="in use"):
-        Extension(loaded, tmp_path / "new")
-    assert first.finish(Quiet()) is None
-    assert not (tmp_path / "new").exists()
+    with FeatureStore(tmp_path / "none.h5", "a") as nothing:
+        with Extension.open(loaded, tmp_path / "new") as first:
+            with pytest.raises(TpsfmError, match="in use"), Extension.open(loaded, tmp_path / "new"):
+                pass
+            assert first.build({}, nothing) is None
+        assert not (tmp_path / "new").exists()
 
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "empty")
-    assert Extension(loaded, tmp_path / "link").finish(Quiet()) is None
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "empty")
+        with Extension.open(loaded, tmp_path / "link") as empty:
+            assert empty.build({}, nothing) is None
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.tex").touch()
-    with pytest.raises(TpsfmError, match="name a new folder"):
-        Extension(loaded, tmp_path / "foreign")
+    with pytest.raises(TpsfmError, match="name a new folder"), Extension.open(loaded, tmp_path / "foreign"):
+        pass
+
+
+def test_interrupted_it_lets_go_of_its_workspace(held_out, held_out_map, tmp_path):
+    """As in a notebook, where the traceback of the interrupt lives on, and what it refers to with it."""
+
+    class Impatient(Quiet):
+        @contextmanager
+        def bar(self, label, total=None):
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        tpsfm.localize(held_out / "queries", held_out_map, tmp_path, add=True, progress=Impatient())
+    assert stopped.tb is not None
+    assert not (tmp_path / "map").exists()
+    assert [result.status for result in tpsfm.localize(held_out / "queries", held_out_map, tmp_path, add=True)] == [
+        "localized",
+        "localized",
+    ]
+    assert (tmp_path / "map" / "sparse" / "images.bin").is_file()

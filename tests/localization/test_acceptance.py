@@ -6,7 +6,14 @@ import pytest
 
 from tpsfm import colmap
 from tpsfm.geometry.model import Camera, Pose
-from tpsfm.localization.pose import COMMON_TURN, DEPENDENT, objection, occupied_cells, uncertainty, with_map_errors
+from tpsfm.localization.acceptance import (
+    COMMON_ROTATION,
+    COVARIANCE_INFLATION,
+    inflate_covariance,
+    occupied_cells,
+    rejection_reason,
+    uncertainty,
+)
 
 
 @pytest.mark.parametrize("refine", [False, True])
@@ -37,22 +44,22 @@ def test_the_covariance_is_that_of_repeated_measurements(refine):
 
 def test_what_the_map_has_wrong_turns_the_camera_in_its_place():
     pose = Pose(0, cv2.Rodrigues(np.array([0.3, 0.1, -0.2]))[0], np.array([1.0, -2.0, 3.0]))
-    position, rotation = uncertainty(pose, with_map_errors(pose, np.zeros((6, 6)), np.radians(1)))
+    position, rotation = uncertainty(pose, inflate_covariance(pose, np.zeros((6, 6)), np.radians(1)))
     assert position < 1e-6
     assert rotation == pytest.approx(
-        COMMON_TURN * np.sqrt(7.815), rel=0.02
+        COMMON_ROTATION * np.sqrt(7.815), rel=0.02
     )  # 95 % of chi-squared, 3 degrees of freedom
     alone = uncertainty(pose, np.eye(6))
-    assert uncertainty(pose, with_map_errors(pose, np.eye(6), 0.0)) == pytest.approx(
-        np.sqrt(DEPENDENT) * np.array(alone)
+    assert uncertainty(pose, inflate_covariance(pose, np.eye(6), 0.0)) == pytest.approx(
+        np.sqrt(COVARIANCE_INFLATION) * np.array(alone)
     )
 
 
 def test_what_makes_a_pose_doubtful():
-    assert not objection(inliers=200, matches=1000, occupied=60)
-    assert "10 of 100" in objection(inliers=10, matches=100, occupied=60)
-    assert "small part" in objection(inliers=200, matches=1000, occupied=3)
-    assert "%" in objection(inliers=60, matches=8000, occupied=60)
+    assert not rejection_reason(inliers=200, matches=1000, occupied=60)
+    assert "10 of 100" in rejection_reason(inliers=10, matches=100, occupied=60)
+    assert "small part" in rejection_reason(inliers=200, matches=1000, occupied=3)
+    assert "%" in rejection_reason(inliers=60, matches=8000, occupied=60)
     camera = Camera("PINHOLE", 1200, 600, [1, 1, 1, 1])
     keypoints = np.array([[0, 0], [99, 99], [101, 99], [1199, 599]])
     assert occupied_cells(keypoints, camera) == 3
