@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from tpr.weights import shipped_weights
 
 from pipelines.common import Results, in_process, machine, peak_memory, weights_version
 from tpsfm import TpsfmError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_finished_row_is_not_computed_again(tmp_path):
@@ -93,3 +98,38 @@ def test_weights_version(tmp_path):
     assert weights_version(None) == weights_version(shipped_weights())
     with pytest.raises(TpsfmError, match="no weights"):
         weights_version(tmp_path / "none")
+
+
+def test_every_benchmark_runs_as_a_module():
+    names = [path.stem for path in (ROOT / "pipelines").glob("*.py") if "__main__" in path.read_text()]
+    assert len(names) > 8
+    script = (
+        "import runpy, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    sys.argv = [name, '--help']\n"
+        "    try:\n"
+        "        runpy.run_module(f'pipelines.{name}', run_name='__main__', alter_sys=True)\n"
+        "    except SystemExit as done:\n"
+        "        assert done.code == 0, name\n"
+        "assert not {'common', 'chains', 'localization', 'retrieval'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *names], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: ") == len(names)
+
+
+def test_a_function_of_the_module_that_is_run_works_in_a_process(tmp_path):
+    (tmp_path / "benchmark.py").write_text(
+        "from pipelines.common import in_process\n"
+        "def double(number): return 2 * number\n"
+        "if __name__ == '__main__': print(in_process(double, 21)[0])\n"
+    )
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "42\n", done.stderr
