@@ -1,4 +1,4 @@
-"""What several tests need: a rendered scene, and the real photos where there are any."""
+"""Fixtures of several folders: devices and types, rendered and synthesized scenes, real photos if there are any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ from pathlib import Path
 import pytest
 
 from tests.support.localizing import HELD
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request) -> str:
+    """Each device that this machine has."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU that PyTorch can use")
+    return request.param
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def dtype(request):
+    """Each type that networks and matching compute in."""
+    import torch
+
+    return getattr(torch, request.param)
 
 
 @pytest.fixture(scope="session")

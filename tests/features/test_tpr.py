@@ -73,11 +73,17 @@ def test_tiny_and_blank_images(size):
     assert np.isfinite(features.descriptors).all()
 
 
-def test_bfloat16_is_as_good(photo):
-    extractor = tpsfm.load_extractor("tpr", max_keypoints=500)
+@pytest.fixture(scope="module")
+def exact(photo):
+    """Features computed on the CPU in float32."""
+    extractor = tpsfm.load_extractor("tpr", device="cpu", max_keypoints=500)
     extractor.network.float()
-    exact = extractor.extract(photo)
-    extractor.network.bfloat16()
+    return extractor.extract(photo)
+
+
+def test_devices_and_types_agree(photo, exact, device, dtype):
+    extractor = tpsfm.load_extractor("tpr", device=device, max_keypoints=500)
+    extractor.network.to(dtype)
     rounded = extractor.extract(photo)
     distance = np.linalg.norm(exact.keypoints[:, None] - rounded.keypoints[None], axis=2)
     same = distance.argmin(1)[distance.min(1) < 0.05]

@@ -33,9 +33,9 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (31, 70), (200, 33), (64, 64)])
-def test_mutual_nearest_equals_its_definition(small_blocks, n, m):
+def test_mutual_nearest_equals_its_definition(small_blocks, device, n, m):
     d0, d1 = random_descriptors(n, 0), random_descriptors(m, 1)
-    matches, similarity = mutual_nearest(d0, d1)
+    matches, similarity = mutual_nearest(*(torch.from_numpy(d).to(device) for d in (d0, d1)))
     assert matches.dtype == np.uint32 and similarity.dtype == np.float32
     assert matches.tolist() == by_definition(d0, d1)
     np.testing.assert_allclose(similarity, (d0[matches[:, 0]] * d1[matches[:, 1]]).sum(1), atol=1e-6)
@@ -48,14 +48,14 @@ def test_mutual_nearest_is_symmetric():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_decides_otherwise_only_where_distances_are_alike(small_blocks, dtype):
+def test_half_precision_decides_otherwise_only_where_distances_are_alike(small_blocks, device, dtype):
     """Two near neighbours each, whose cosines are often equal in bfloat16."""
     d0 = random_descriptors(300, 0, 128)
     rng = np.random.default_rng(1)
     near, less_near = (unit(d0 + noise * rng.standard_normal(d0.shape)) for noise in (0.01, 0.0115))
     d1 = np.concatenate([less_near, near]).astype(np.float32)
     assert (torch.from_numpy(d0 * near).to(dtype).sum(1) == torch.from_numpy(d0 * less_near).to(dtype).sum(1)).any()
-    matches, similarity = mutual_nearest(*(torch.from_numpy(d).to(dtype) for d in (d0, d1)))
+    matches, similarity = mutual_nearest(*(torch.from_numpy(d).to(device, dtype) for d in (d0, d1)))
     expected = by_definition(d0, d1)
     assert np.mean([match in expected for match in matches.tolist()]) > 0.95 and len(matches) > 0.95 * len(expected)
     np.testing.assert_allclose(similarity, (d0[matches[:, 0]] * d1[matches[:, 1]]).sum(1), atol=2e-3)
