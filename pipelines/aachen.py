@@ -1,14 +1,14 @@
-"""Localize Aachen Day-Night's queries (v1.0, v1.1) by local features, for the benchmark's site.
+"""Localize the queries of Aachen Day-Night (v1.0, v1.1), and write a submission for visuallocalization.net.
 
     python -m pipelines.aachen --data DIR --features tpr --pairs pairs-query-netvlad50.txt --out results/aachen
 
 DIR holds the official layout: images/images_upright/{db,query,...} (or images_upright/), queries/day_time_queries_with
 _intrinsics.txt and night_time_..., and the reference model: 3D-models/aachen_v_1_1/ (v1.1), 3D-models/aachen_v_1/ or
 3D-models/aachen_cvpr2018_db.nvm with database_intrinsics.txt (v1.0). The reference gives poses, intrinsics and which
-images share points; those are matched, and the map's points triangulated anew. Queries are matched with the images
-that --pairs names (rows "query image", the best first, as hloc writes them), else with those found by our own global
-descriptors. OUT/FEATURES/submission.txt is what the site takes. Where --truth gives poses in that same form, accuracy
-is the share of the queries within both bounds; no alignment is done, and a query without a pose counts as wrong.
+images share points; those pairs are matched, and new points triangulated. Queries are matched with the images in the
+file --pairs (rows "query image", the best first, as hloc writes them), else with those retrieved by our own global
+descriptors. OUT/FEATURES/submission.txt is the file to submit. Where --truth gives poses in that same format, accuracy
+is the share of the queries within both thresholds, without alignment; a query without a pose counts as wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tpsfm.reconstruction import Options
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 WITHIN = {f"{metres} m, {degrees}°": (metres, degrees) for metres, degrees in ((0.25, 2), (0.5, 5), (5, 10))}
-# Per cent, as the paper's table prints them (CVPR 2023). It names neither version nor light; all of its numbers are
+# Per cent, from the table of TPR (CVPR 2023). It names neither version nor light; all of its numbers are
 # multiples of 1/191, and 191 is the number of v1.1's night queries.
 PUBLISHED = {
     "RootSIFT": (53.4, 62.3, 72.3),
@@ -53,7 +53,7 @@ PUBLISHED = {
 
 
 def build_map(root: Path, data: Dataset, options: Options, neighbours: int) -> Workspace:
-    """The map of the reference's images with the features of `options`; what is done already stays."""
+    """The map of the reference's images with the features of `options`; finished stages are kept."""
     return map_known(
         root,
         data.images,
@@ -64,14 +64,14 @@ def build_map(root: Path, data: Dataset, options: Options, neighbours: int) -> W
 
 
 def localize(map: Map, images: Path, query: Query, retrieved: list[str] | None) -> dict:
-    """A query's row: its pose as seven numbers, or why there is none."""
+    """A query's row: its pose as seven numbers, or the reason for none."""
     found = map.localize(images / query.name, query.camera, query.name, retrieved)
     row = {"inliers": found.inliers, "seconds": sum(found.seconds.values()), "reason": found.reason}
     return row if found.pose is None else row | {"pose": to_numbers(found.pose)}
 
 
 def summary(rows: Mapping[str, dict], truth: Mapping[str, Pose]) -> dict:
-    """A line of the table: of queries by name."""
+    """The table's line for the rows of queries by name."""
     line = {
         "queries": len(rows),
         "localized": sum("pose" in row for row in rows.values()),
@@ -97,7 +97,7 @@ def _errors(row: dict, truth: Pose) -> tuple[float, float]:
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the dataset.")
-@click.option("--version", type=click.Choice(list(MODELS)), help="The newest that is there if left out.")
+@click.option("--version", type=click.Choice(list(MODELS)), help="The newest there if left out.")
 @click.option("--features", multiple=True, default=("tpr",), show_default=True, help="May be repeated.")
 @click.option("--pairs", "pairs_file", type=FILE, help='Rows "query image", e.g. NetVLAD\'s.')
 @click.option("--truth", type=FILE, help="Rows 'name qw qx qy qz tx ty tz' of queries.")

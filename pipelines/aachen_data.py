@@ -39,10 +39,10 @@ class Dataset:
 
 
 def open_dataset(data: Path, version: str | None) -> Dataset:
-    """Read the layout; `version` None is the newest there.
+    """Read the dataset; `version` None is the newest there.
 
     Raises:
-        TpsfmError: something is missing, which is named, or damaged.
+        TpsfmError: something is missing, or damaged.
     """
     images = data / "images" / "images_upright"
     if not images.is_dir() and (data / "images_upright").is_dir():

@@ -1,11 +1,11 @@
-"""How the time of a query grows with the map: the same queries, from one rendered courtyard to a town of them.
+"""Time of a query against the size of the map: the same queries in maps of 1, 10, 100 ... rendered courtyards.
 
     python -m pipelines.growth --out results/growth
 
-The town is a row of courtyards, no two alike, 100 m from each other, each with ten photos; a map of N photos holds the
-first N / 10. Its cameras and poses are the rendered ones, its points are triangulated. All queries are taken in the
-first courtyard, the same for every map. Milliseconds and centimetres are medians over them; "first image" is the share
-whose first retrieved image shows their courtyard.
+The town is a row of different courtyards, 100 m apart, each with ten photos; a map of N photos holds the first N / 10.
+Its cameras and poses are the rendered ones, its points are triangulated. All queries are taken in the first courtyard,
+the same for every map. Milliseconds and centimetres are medians over the queries; "first image" is the share whose
+first retrieved image shows their courtyard.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COLUMNS = {
 
 
 def walk(courtyard: int) -> dict[str, View]:
-    """The cameras of a courtyard's photos by name, where the courtyard was rendered."""
+    """The cameras of a courtyard's photos by name, in that courtyard's frame."""
     return {f"{i:02d}.jpg": view for i, view in enumerate(camera_path(PHOTOS, SIZE, courtyard))}
 
 
@@ -59,7 +59,7 @@ def render(out: Path, courtyards: int, queries: int) -> None:
 
 
 def town(courtyards: int) -> Model:
-    """Its cameras and poses."""
+    """The cameras and poses of a town, without points."""
     images, first = {}, walk(0)["00.jpg"]
     for courtyard in range(courtyards):
         for name, view in walk(courtyard).items():
@@ -99,7 +99,7 @@ def localize(workspace: Path, queries: Path) -> dict:
 
 
 def measure(out: Path, courtyards: int, options: Options) -> dict:
-    """A map of so many courtyards, and the queries in it."""
+    """Make a map of `courtyards` courtyards and localize the queries in it."""
     root = out / f"{options.features}_{courtyards}"
     map_known(root, out / "town", town(courtyards), neighbours, options)
     row, peak = in_process(localize, root, out / "queries")
@@ -107,7 +107,7 @@ def measure(out: Path, courtyards: int, options: Options) -> dict:
 
 
 def summary(row: Mapping) -> dict:
-    """A line of the table."""
+    """The table's line for a row."""
     errors = np.array([np.inf if error is None else error for error in row["error"]])
     seconds = {step: np.array(values) for step, values in row["seconds"].items()}
     return {

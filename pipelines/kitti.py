@@ -1,12 +1,12 @@
-"""Visual odometry on KITTI by local features, side by side.
+"""Monocular visual odometry on KITTI with several features side by side.
 
     python -m pipelines.kitti --data DIR --sequence 00 --features tpr --features sift --features orb --out results/kitti
 
 DIR holds KITTI's official layout: sequences/00/image_0/*.png and sequences/00/calib.txt, and poses/00.txt where the
 truth is known. A folder with image_0/, calib.txt and poses.txt of its own is one sequence, named after the folder.
-The path of every frame is written in KITTI's format to OUT/FEATURES/00.txt. One camera can't know the scale: RMSE,
-APE and RPE (from each frame to the next) follow after an alignment with the true path, by a similarity for the whole
-sequence unless --alignment says otherwise. Frames per second count all but reading the images.
+The trajectory is written in KITTI's format to OUT/FEATURES/00.txt. Since one camera can't observe the scale, RMSE, APE
+and RPE (from each frame to the next) are computed after an alignment with the true trajectory, by a similarity for the
+whole sequence unless --alignment says otherwise. Frames per second exclude reading the images.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLUMNS = {
     **{"frames": "d", "lost": "d", "length m": ".0f", "RMSE m": ".3f", "APE m": ".3f", "APE max m": ".3f"},
     **{"RPE m": ".4f", "RPE deg": ".4f", "FPS": ".2f"},
 }
-# RMSE in metres as the paper's table prints it (CVPR 2023), without its alignment.
+# RMSE in metres, from the table of TPR (CVPR 2023), which doesn't name its alignment.
 SEQUENCES = ("00", "01", "02", "04", "05", "06", "07", "08", "09", "10", "mean", "FPS")
 PUBLISHED = {
     "ORB": (59.46, 610.35, 72.68, 19.26, 238.60, 83.46, 72.72, 66.06, 119.21, 63.52, 140.5, 20.6),
@@ -58,7 +58,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Sequence:
-    """A drive: its frames in order, the camera, and the file of its true poses or None."""
+    """A sequence: its frames in order, the camera, and the file of its true poses or None."""
 
     name: str
     frames: list[Path]
@@ -133,7 +133,7 @@ def _sequence(name: str, folder: Path, truth: Path) -> Sequence:
 
 
 def drive(sequence: Sequence, extractor: Extractor, seed: int) -> tuple[np.ndarray, dict]:
-    """The path [N, 4, 4] (camera to world), and how it went."""
+    """The trajectory [N, 4, 4] (camera to world), and the row's figures."""
     odometry = Odometry(sequence.camera, extractor.ratio, seed)
     seconds = 0.0
     label = f"{extractor.name} {sequence.name}"
@@ -148,7 +148,7 @@ def drive(sequence: Sequence, extractor: Extractor, seed: int) -> tuple[np.ndarr
 
 
 def errors(path: np.ndarray, truth: np.ndarray, alignment: str) -> dict[str, float]:
-    """The figures of a path against the true one."""
+    """Length and errors of a trajectory against the true one."""
     aligned = align_trajectory(truth, path, alignment)
     absolute = absolute_errors(truth, aligned)
     distances, degrees = relative_errors(truth, aligned)

@@ -1,13 +1,13 @@
-"""Localize held-out photos by day and by night, foreign ones, and one at dusk; ours beside COLMAP's SIFT.
+"""Localize held-out photos by day and by synthetic night, foreign photos, and one at dusk; beside COLMAP's SIFT.
 
     python -m pipelines.localization --data DIR --features tpr --features sift --features colmap --out results/loc
 
-DIR holds sets SCENE/images/, some with SCENE/gt.json (image name -> R, world to camera, and C, the centre). Of each
-such set a map is built from all but every fourth photo, and those are localized in it, as they are and turned to
-night; every fourth can begin at four places, and `--folds` of them are taken. The map is laid over the known poses by
-its own cameras. "within" is the share within a part of the greatest distance of two cameras and an angle; a photo
-without a pose counts as wrong there and in the medians. In the first map of each set photos of the other sets are
-tried, too: none of them should get a pose. COLMAP's matches get their poses by the same code as ours.
+DIR holds sets SCENE/images/, some with SCENE/gt.json (image name -> R, world to camera, and C, the centre). For each
+such set a map is built from all but every fourth photo, and the held-out photos are localized in it, as they are and
+darkened to night (`evaluation/night.py`); there are four folds, of which `--folds` are used. The map is aligned with
+the known poses of its photos. "within" is the share within a fraction of the greatest distance between two cameras and
+an angle; a photo without a pose counts as wrong there and in the medians. In the first map of each set, photos of the
+other sets are tried, too: none should get a pose. Poses from COLMAP's matches are estimated by the same code as ours.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tpsfm.localization.estimation import estimate
 from tpsfm.localization.intrinsics import intrinsics_of
 from tpsfm.photos.images import list_images, probe, read_image
 
-FOLDS = (3, 0, 1, 2)  # where every fourth begins
+FOLDS = (3, 0, 1, 2)  # index of the first held-out photo
 FOREIGN = 20
 STEPS = ("read", "extract", "retrieve", "match", "pose")
 WITHIN = {f"within {100 * most:g} %, {degrees}°": (most, degrees) for most, degrees in THRESHOLDS}
 
 Found = dict[str, tuple[Pose | None, int, dict[str, float]]]
-"""By query its pose, how many matches agree with it, and seconds by step."""
+"""By query: its pose, its inliers, and seconds by step."""
 
 
 def ours(features: str, root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[str, Found]]:
@@ -96,7 +96,7 @@ def localize(features: str, root: Path, limits: Limits) -> tuple[Path, dict[str,
 
 
 def put(folder: Path, photos: dict[str, Path], dark: bool = False) -> None:
-    """Link photos into a folder, or write them there turned to night, with their EXIF data."""
+    """Link photos into a folder, or write them there darkened to night, with their EXIF data."""
     folder.mkdir()
     for seed, (name, path) in enumerate(photos.items()):
         if not dark:
@@ -168,7 +168,7 @@ def at_dusk(features: str, scene: Path, dusk: str, limits: Limits) -> dict:
 
 
 def others(data: Path, scene: Path) -> dict[str, Path]:
-    """Up to `FOREIGN` photos of the other sets, evenly."""
+    """Up to `FOREIGN` photos of the other sets, evenly spaced."""
     paths = [
         folder / "images" / name
         for folder in sorted(data.iterdir())

@@ -1,12 +1,13 @@
-"""Retrieval measured: recall of truly overlapping photos by day and at night, and an index of 100,000 images.
+"""Image retrieval: recall of truly overlapping photos by day and by synthetic night, and an index of 100,000 images.
 
     python -m pipelines.retrieval --data DIR --distractors PHOTOS --out results/retrieval
 
 DIR holds sets SCENE/images/, some with SCENE/gt.json (R, world to camera, C, the centre, and K of each photo). The
-photos of all sets lie in one pool, each is searched among all others. Two photos truly overlap that share 10 % of
-what the lesser of them sees: of the points of their set's map (covisibility), or, where the cameras are known, of the
-points in their frusta. At night the query is the photo turned to night, and the pool is by day. "hit" is the share of
-queries that find a true photo among the first k, "share" that of the true photos (at most k) found there.
+photos of all sets are in one pool, and each is searched for among all others. Two photos overlap if they share 10 % of
+the points seen by the one that sees fewer: of the points of their set's map (covisibility), or, where the cameras are
+known, of the points in their frusta. At night the query is the darkened photo; the pool stays by day. "hit" is recall
+at k: the share of queries with an overlapping photo among the first k; "share" is the share of the overlapping photos
+(at most k) found there.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ COLUMNS = {"queries": "d"} | {f"{what}@{k}": ".1f" for what in ("hit", "share") 
 
 
 def by_cameras(truth_file: Path, model: Model) -> dict[str, np.ndarray]:
-    """Which of the map's points lie in the frustum of each known camera, the map laid over those cameras."""
+    """Which of the map's points lie in the frustum of each known camera, after alignment."""
     truth = load_poses(truth_file)
     scale, rotation, shift = align_map(truth, model.images)
     points = scale * model.points @ rotation.T + shift
@@ -90,7 +91,7 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
 
 
 def searched(queries: dict, day: dict, truth: dict) -> dict:
-    """Recall of the queries that have a truth, each among all photos but itself."""
+    """Recall of the queries with overlapping photos, each searched for among all photos but itself."""
     from tpsfm.retrieval.index import Index
 
     index = Index()

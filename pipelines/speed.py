@@ -1,12 +1,12 @@
-"""Time and memory of extraction, matching, the store and the whole chain, beside others in the same run.
+"""Time and memory of extraction, matching, the store and the whole chain, beside other software in the same run.
 
     python -m pipelines.speed --images DIR --repeat 3 --out results/speed
 
-Each measurement runs in a process of its own, ours and theirs in turn, all `--repeat` times; medians are printed. A
-ratio says how many times as fast ours is: the median of the ratios of neighbours. Extraction is beside OpenCV's SIFT
+Each measurement runs in a process of its own, ours and theirs in turn, `--repeat` times; medians are printed. A ratio is
+how many times as fast ours is: the median over the repetitions. Extraction is compared with OpenCV's SIFT
 at the same limit of keypoints; matching (mutual nearest neighbours of the same descriptors, all pairs of four images)
-beside OpenCV's brute force, faiss and COLMAP's matcher (an approximate search); the store beside an .npz an image;
-the chain beside COLMAP's own (SIFT on the CPU, exhaustive, incremental) at the same limits.
+with OpenCV's brute force, faiss and COLMAP's matcher (an approximate search); the store with an .npz an image;
+the chain with COLMAP's own (SIFT on the CPU, exhaustive, incremental) at the same limits.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def repeatability(
     size1: tuple[int, int],
     threshold: float = 3.0,
 ) -> tuple[float, float]:
-    """How many keypoints are found again in the other image, and how exactly.
+    """Repeatability of keypoints between two images, and their localisation error.
 
     Only keypoints that fall inside the other image count. Each is taken to the other image, and its distance to the
     nearest keypoint there is measured there; both directions count alike.

@@ -20,10 +20,10 @@ _OUTLIER = 5.0  # times the median residual
 def align_map(
     truth: Mapping[str, Pose], mapped: Mapping[str, Pose], seed: int = 0
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """The similarity that lays a map over known poses, though some of the map's cameras may be wrong.
+    """The similarity that aligns a map with known poses, robust to wrong cameras in the map.
 
-    Each camera counts as its centre and as the tips of its three axes, half the truth's extent long: centres alone,
-    which mostly lie near a line, leave the turn about that line to chance. Of the fits to two cameras the one with
+    Each camera contributes its centre and the tips of its three axes, half the truth's extent long: centres alone
+    often lie near a line, which leaves the rotation about it undetermined. Of the fits to two cameras the one with
     the least median residual is taken (Rousseeuw, 1984), then least squares over the cameras within five times that.
 
     Args:
@@ -38,7 +38,7 @@ def align_map(
     """
     names = sorted(set(truth) & set(mapped))
     if len(names) < 3:
-        raise TpsfmError(f"a map is laid over known poses by at least 3 photos with both, there are {len(names)}")
+        raise TpsfmError(f"aligning a map needs at least 3 of its photos with known poses, there are {len(names)}")
     length = extent(truth) / 2
     turns = np.array([truth[name].rotation.T @ mapped[name].rotation for name in names])
     target, source = (np.array([poses[name].center for name in names]) for poses in (truth, mapped))
@@ -67,12 +67,12 @@ def localization_errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far localized photos are from their known poses.
 
-    The map is laid over the known poses by its own cameras alone; those of the queries have no say in it.
+    The map is aligned with the known poses of its own photos; the queries are not used for that.
 
     Args:
         truth: known poses by name, of the map's photos and of the queries.
         mapped: the map's own poses.
-        localized: the queries' poses in the map, None where there is none; all count, in this order.
+        localized: the queries' poses in the map, None where there is none; in this order.
 
     Returns:
         Distances of the centres [N] in the truth's unit and rotation angles [N] in degrees; inf without a pose.

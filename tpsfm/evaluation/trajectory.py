@@ -1,4 +1,4 @@
-"""A camera's path against the true one: KITTI's pose files, alignment, absolute and relative errors."""
+"""Trajectories against the truth: KITTI's pose files, alignment, absolute and relative pose errors."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def write_trajectory(path: str | Path, poses: np.ndarray) -> None:
 
 
 def align_trajectory(truth: np.ndarray, estimated: np.ndarray, alignment: str) -> np.ndarray:
-    """Move an estimated path onto the true one with the least squared distance of their positions.
+    """Align an estimated trajectory with the true one by least squares on the positions.
 
     Args:
         truth, estimated: [N, 4, 4], camera to world, frame by frame.
-        alignment: "none", "se3" (rotation and translation) or "sim3" (also one scale, which a single camera
-            can't know); Umeyama, PAMI 1991.
+        alignment: "none", "se3" (rotation and translation) or "sim3" (also a scale, which one camera
+            can't observe); Umeyama, PAMI 1991.
 
     Returns:
         float64 [N, 4, 4]: `estimated`, moved.
