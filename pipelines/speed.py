@@ -2,11 +2,11 @@
 
     python -m pipelines.speed --images DIR --repeat 3 --out results/speed
 
-Each measurement runs in a process of its own, ours and theirs in turn, `--repeat` times; medians are printed. A ratio is
-how many times as fast ours is: the median over the repetitions. Extraction is compared with OpenCV's SIFT
-at the same limit of keypoints; matching (mutual nearest neighbours of the same descriptors, all pairs of four images)
-with OpenCV's brute force, faiss and COLMAP's matcher (an approximate search); the store with an .npz an image;
-the chain with COLMAP's own (SIFT on the CPU, exhaustive, incremental) at the same limits.
+Each measurement runs in a process of its own, ours and theirs in turn, `--repeat` times; medians are printed. A ratio
+is how many times as fast ours is: the median over the repetitions. Extraction is compared with OpenCV's SIFT at the
+same limit of keypoints; matching (mutual nearest neighbours of the same descriptors, all pairs of four images) with
+OpenCV's brute force, faiss and COLMAP's matcher (an approximate search); the store with an .npz an image; the chain
+with COLMAP's own (SIFT on the CPU, exhaustive, incremental) at the same limits.
 """
 
 from __future__ import annotations

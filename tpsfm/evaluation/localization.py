@@ -38,7 +38,7 @@ def align_map(
     """
     names = sorted(set(truth) & set(mapped))
     if len(names) < 3:
-        raise TpsfmError(f"aligning a map needs at least 3 of its photos with known poses, there are {len(names)}")
+        raise TpsfmError(f"a map is aligned with known poses by at least 3 photos with both, there are {len(names)}")
     length = extent(truth) / 2
     turns = np.array([truth[name].rotation.T @ mapped[name].rotation for name in names])
     target, source = (np.array([poses[name].center for name in names]) for poses in (truth, mapped))
