@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+import tpsfm
 from tests.support.localizing import HELD, noise
 from tpsfm.localization import acceptance, estimation, map
 from tpsfm.localization.intrinsics import simple_camera
+from tpsfm.photos import read_image
 
 
 @pytest.fixture
@@ -57,3 +59,32 @@ def test_a_photo_that_fails_has_the_reason_and_counts_of_one_attempt(held_out_ma
     assert result.reason == "too few matches with the map (0)" and result.retrieved == ()
     with pytest.raises(AttributeError):
         result.reason = ""
+
+
+@pytest.fixture
+def matched(monkeypatch):
+    """With how many images each attempt was matched, in order."""
+    counts, match = [], map.match_landmarks
+
+    def counted(query, landmarks, images, matcher):
+        counts.append(len(images))
+        return match(query, landmarks, images, matcher)
+
+    monkeypatch.setattr(map, "match_landmarks", counted)
+    return counts
+
+
+def test_a_foreign_photo_is_matched_with_all_images_only_as_it_is(held_out_map, matched):
+    assert held_out_map.localize(noise()).status == "failed"
+    assert matched == [5, 3, 5, 5, 5]
+
+
+def test_a_rotated_photo_is_found_by_features_that_do_not_bear_it(held_out, tmp_path, matched):
+    tpsfm.reconstruct(held_out / "db", tmp_path / "map", features="tpr", max_keypoints=1000, threads=1)
+    loaded = tpsfm.Map(tmp_path / "map")
+    pixels = read_image(held_out / "queries" / HELD[0])
+    for quarters in range(4):
+        matched.clear()
+        result = loaded.localize(np.ascontiguousarray(np.rot90(pixels, quarters)), name=HELD[0])
+        assert result.status == "localized" and result.inliers > 100
+        assert len(matched) > quarters

@@ -145,7 +145,7 @@ class Map:
         for quarters in range(4):
             with clock.time("extract"):
                 features = upright_features(self.extractor, pixels, None, turned(info.orientation, quarters))
-            result = self._localize(name, features, hypotheses, retrieved, clock)
+            result = self._localize(name, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
             attempts.append((result, features))
             if result.pose is not None:
                 break
@@ -159,8 +159,13 @@ class Map:
         hypotheses: Sequence[Intrinsics],
         retrieved: Sequence[str] | None,
         clock: Clock,
+        doubtful: bool,
     ) -> Localization:
-        """One attempt: retrieve, match, estimate, accept; with few images first, then with all."""
+        """One attempt: retrieve, match, estimate, accept; with few images first, then with all.
+
+        Args:
+            doubtful: whether the others are left out where no pose at all agrees with the matches of the first.
+        """
         if not len(features):
             return Localization(name, reason="no keypoints: the photo is dark, blurred or blank")
         with clock.time("retrieve"):
@@ -169,7 +174,8 @@ class Map:
         first, others = images[:FIRST_IMAGES], images[FIRST_IMAGES:]
         matches = self._match(features, first, clock)
         best = self._estimate(features, matches, hypotheses[0], clock)
-        if others and not (best.accepted and best.estimate.inliers >= SUFFICIENT_INLIERS):
+        settled = best.accepted and best.estimate.inliers >= SUFFICIENT_INLIERS
+        if others and not settled and not (doubtful and not best.estimate.inliers):
             matches += self._match(features, others, clock)
             again = self._estimate(features, matches, hypotheses[0], clock)
             best = again if again.accepted or not best.accepted else best
