@@ -34,7 +34,7 @@ from tpsfm.localization import Map
 from tpsfm.localization.queries import Query
 from tpsfm.pairs import selection as pairs
 from tpsfm.photos.images import file_digest
-from tpsfm.reconstruction import Options
+from tpsfm.reconstruction import Stages
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 WITHIN = {f"{metres} m, {degrees}°": (metres, degrees) for metres, degrees in ((0.25, 2), (0.5, 5), (5, 10))}
@@ -52,14 +52,14 @@ PUBLISHED = {
 }
 
 
-def build_map(root: Path, data: Dataset, options: Options, neighbours: int) -> Workspace:
-    """The map of the reference's images with the features of `options`; finished stages are kept."""
+def build_map(root: Path, data: Dataset, stages: Stages, neighbours: int) -> Workspace:
+    """The map of the reference's images with the features of `stages`; finished stages are kept."""
     return map_known(
         root,
         data.images,
         data.model,
         lambda names: pairs.from_covisibility({name: data.seen[name] for name in names}, neighbours),
-        options,
+        stages,
     )
 
 
@@ -130,8 +130,8 @@ def main(
 
         @cache
         def load(name: str = name) -> Map:
-            options = Options(**Limits(**limits).options(name))
-            workspace = build_map(out / name / "map", dataset, options, covisible)
+            stages = Stages.of(**Limits(**limits).options(name))
+            workspace = build_map(out / name / "map", dataset, stages, covisible)
             return Map(workspace.root, top_k=retrieved)
 
         found: dict[str, dict] = {}

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
 import tpsfm
 from tpsfm import colmap
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry.model import Model
-from tpsfm.io.store import FeatureStore, MatchStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs import selection as pairs
-from tpsfm.progress import Terminal
-from tpsfm.reconstruction import Options, run_stage
-from tpsfm.reconstruction.report import finish
+from tpsfm.progress import Progress, Terminal
+from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.matching import Matching
+from tpsfm.reconstruction.report import write_results
+from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, key_of
 
 STAGES = ("features", "matches", "map")
 
@@ -27,8 +30,8 @@ STAGES = ("features", "matches", "map")
 class Limits:
     """Limits that all chains share; `weights` are those of tpr, None for the shipped ones."""
 
-    max_keypoints: int = 8192
-    max_size: int = 1600
+    max_keypoints: int = MAX_KEYPOINTS
+    max_size: int = MAX_SIZE
     threads: int = 2
     seed: int = 0
     weights: Path | None = None
@@ -75,12 +78,43 @@ def reconstruct(features: str, images: Path, out: Path, limits: Limits) -> tuple
     return workspace.sparse, dict(zip(STAGES, (seconds["extract"], middle, seconds["map"]), strict=True))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Triangulation(Stage):
+    """The stage that takes the place of verification and mapping where cameras and poses are known."""
+
+    name: ClassVar[str] = "map"
+    title: ClassVar[str] = "map"
+
+    known: Model
+
+    def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
+        poses = {
+            name: [pose.rotation.tolist(), pose.translation.tolist(), self.known.cameras[pose.camera_id].params]
+            for name, pose in self.known.images.items()
+        }
+        key = digest([key_of(workspace, Matching, "tpsfm match"), poses, self.seed])
+        if self._is_done(workspace, key, workspace.sparse / "images.bin"):
+            return None
+        with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
+            colmap.triangulate(
+                self.known,
+                workspace.root / "known.db",
+                Path(workspace.manifest["images"]),
+                workspace.sparse,
+                features.read_keypoints,
+                ((*pair, table.read(pair)) for pair in chosen_pairs(workspace)),
+                seed=self.seed,
+                threads=self.threads,
+            )
+        return Done(key, 1, counts={"models": 1})
+
+
 def map_known(
     root: Path,
     images: Path,
     known: Model,
     paired: Callable[[list[str]], Iterable[tuple[str, str]]],
-    options: Options,
+    stages: Stages,
 ) -> Workspace:
     """Map photos with known cameras and poses: extract, match and triangulate. Finished stages are kept.
 
@@ -89,7 +123,7 @@ def map_known(
         images: folder that the photos' names are relative to; it may hold others.
         known: their cameras and poses.
         paired: the pairs to match, of the photos that could be read.
-        options: of the features and matches.
+        stages: of the features and matches.
     """
     workspace = Workspace.open(root, create=True)
     photos = root / "images"
@@ -99,33 +133,15 @@ def map_known(
         for name in known.images:
             (photos / name).parent.mkdir(parents=True, exist_ok=True)
             (photos / name).symlink_to((images / name).resolve())
-        options = replace(options, pairs="file", pairs_file=chosen)
-        run_stage("extract", workspace, options, photos, progress)
+        stages = Stages.of(**stages.options | {"pairs": "file", "pairs_file": chosen})
+        stages.record(workspace, photos)
+        stages.features.run(workspace, progress)
         names = workspace.manifest["photos"]
         pairs.write_pairs(chosen, paired(names))
-        run_stage("pairs", workspace, options, photos, progress)
-        run_stage("match", workspace, options, photos, progress)
+        stages.pairs.run(workspace, progress)
+        stages.matching.run(workspace, progress)
         known = replace(known, images={name: known.images[name] for name in names})
-        poses = {
-            name: [pose.rotation.tolist(), pose.translation.tolist(), known.cameras[pose.camera_id].params]
-            for name, pose in known.images.items()
-        }
-        key = digest([workspace.manifest["stages"]["match"]["key"], poses, options.seed])
-        if workspace.is_done("map", key) and (workspace.sparse / "images.bin").exists():
-            return workspace
-        workspace.start("map")
-        start = time.perf_counter()
-        with FeatureStore(workspace.features) as features, MatchStore(workspace.matches) as matches:
-            colmap.triangulate(
-                known,
-                workspace.database,
-                photos,
-                workspace.sparse,
-                features.read_keypoints,
-                ((a, b, matches.read(a, b)[0]) for a, b in pairs.read_pairs(workspace.pairs, names)),
-                seed=options.seed,
-                threads=options.threads,
-            )
-        workspace.finish("map", key, time.perf_counter() - start, models=1)
-        finish(workspace)
+        last = Triangulation(known=known, seed=stages.mapping.seed, threads=stages.mapping.threads)
+        last.run(workspace, progress)
+        write_results(workspace)
     return workspace

@@ -28,7 +28,7 @@ from tpsfm.demo.dataset import camera_path, render_scene
 from tpsfm.demo.rendering import View
 from tpsfm.geometry.model import Camera, Model, Pose
 from tpsfm.progress import Terminal
-from tpsfm.reconstruction import Options
+from tpsfm.reconstruction import Stages
 
 PHOTOS = 10  # of a courtyard
 APART = np.array([100.0, 0, 0])  # metres from one courtyard to the next
@@ -98,10 +98,10 @@ def localize(workspace: Path, queries: Path) -> dict:
     }
 
 
-def measure(out: Path, courtyards: int, options: Options) -> dict:
+def measure(out: Path, courtyards: int, stages: Stages) -> dict:
     """Make a map of `courtyards` courtyards and localize the queries in it."""
-    root = out / f"{options.features}_{courtyards}"
-    map_known(root, out / "town", town(courtyards), neighbours, options)
+    root = out / f"{stages.features.features}_{courtyards}"
+    map_known(root, out / "town", town(courtyards), neighbours, stages)
     row, peak = in_process(localize, root, out / "queries")
     return row | {"peak MiB": peak}
 
@@ -134,10 +134,10 @@ def main(features: tuple[str, ...], courtyards: tuple[int, ...], queries: int, w
     render(out, max(courtyards), queries)
     lines = {}
     for name in features:
-        options = Options(features=name, weights=weights if name == "tpr" else None)
+        stages = Stages.of(features=name, weights=weights if name == "tpr" else None)
         for count in courtyards:
             key = f"{name}, {PHOTOS * count} photos"
-            lines[key] = summary(results.row(key, partial(measure, out, count, options)))
+            lines[key] = summary(results.row(key, partial(measure, out, count, stages)))
     results.table(COLUMNS, lines)
     results.write()
 

@@ -57,7 +57,7 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
         Global descriptors by (set, photo) by day, with the distractors, and by night; the true overlaps by
         covisibility and by known cameras.
     """
-    from tpsfm.io.store import FeatureStore
+    from tpsfm.features.store import FeatureStore
 
     shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size, "weights": limits.weights}
     extractor = tpsfm.load_extractor("tpr", **shared)

@@ -15,7 +15,7 @@ import torch
 
 from pipelines.common import load
 from tpsfm.features import Features
-from tpsfm.io.store import FeatureStore
+from tpsfm.features.store import FeatureStore
 from tpsfm.matching.batch import match_pairs
 from tpsfm.matching.nearest import MutualNearest
 from tpsfm.pairs.selection import exhaustive

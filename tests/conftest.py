@@ -54,7 +54,7 @@ def synthetic_map(synthetic, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("synthetic")
     assert synthetic.database(root / "database.db") == len(synthetic.matches)
-    inliers = colmap.verify_matches(root / "database.db", threads=2)
+    _, inliers = colmap.verify_matches(root / "database.db", threads=2)
     steps = []
     folders = colmap.reconstruct_incremental(
         root / "database.db", root, root / "sparse", threads=2, progress=steps.append

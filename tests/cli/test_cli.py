@@ -15,8 +15,7 @@ from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
 from tpsfm.geometry.model import read_model
 from tpsfm.io.workspace import Workspace
-from tpsfm.progress import Quiet
-from tpsfm.reconstruction import Options, run_stage
+from tpsfm.reconstruction import Stages
 
 
 def tpsfm(*arguments) -> tuple[int, str]:
@@ -43,7 +42,7 @@ def test_reconstruct_registers_all_with_small_error(mapped, courtyard):
     assert "reprojection error" in said
     errors = pose_errors(load_poses(courtyard / "gt.json"), read_model(out / "sparse").images)
     assert pose_auc(errors, [5])[0] > 0.9
-    for name in ("run.json", "features.h5", "matches.h5", "pairs.txt", "database.db", "points.ply", "report.html"):
+    for name in ("run.json", "features.h5", "pairs.txt", "database.db", "points.ply", "report.html"):
         assert (out / name).stat().st_size > 0
 
 
@@ -139,8 +138,12 @@ def test_bad_options(courtyard, tmp_path):
 def test_files_among_the_options_are_found_from_other_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workspace = Workspace.open(tmp_path / "map", create=True)
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "a.jpg").touch()
+    stages = Stages.of(weights=Path("a.safetensors"), masks="masks")
+    stages.record(workspace, tmp_path)
     with pytest.raises(TpsfmError, match="no such weights"):
-        run_stage("extract", workspace, Options(weights=Path("a.safetensors"), masks="masks"), tmp_path, Quiet())
+        stages.features.run(workspace)
     assert workspace.manifest["options"]["weights"] == str(tmp_path / "a.safetensors")
     assert workspace.manifest["options"]["masks"] == str(tmp_path / "masks")
 
@@ -178,7 +181,7 @@ def test_a_second_process_is_refused(mapped, courtyard):
         one_line(*tpsfm("reconstruct", courtyard / "images", out), "in use")
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", main.list_commands(None))
 def test_every_command_has_help_with_an_example(command):
     status, told = tpsfm(command, "--help")
     assert status == 0

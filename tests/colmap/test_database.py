@@ -24,10 +24,12 @@ def test_verification_keeps_the_true_matches(synthetic, synthetic_map):
 def test_database_adds_half_a_pixel(synthetic, tmp_path):
     infos = {"b.jpg": replace(INFO, focal_px=900.0, gps=(55.7, 13.2, float("nan"))), "a b.jpg": INFO}
     points = {"b.jpg": np.array([[0, 0], [10.25, 3]], np.float32), "a b.jpg": np.zeros((0, 2), np.float32)}
-    matches = [("a b.jpg", "b.jpg", np.zeros((0, 2), np.uint32))]
     path = tmp_path / "database.db"
-    camera_of = {"a b.jpg": 0, "b.jpg": 1}
-    assert colmap.build_database(path, infos, camera_of, points.__getitem__, matches, "OPENCV") == 0
+    with colmap.PairTable(path, create=True) as table:
+        assert table.retain(infos, {("a b.jpg", "b.jpg"): "key"}) == [("a b.jpg", "b.jpg")]
+        table.write(("a b.jpg", "b.jpg"), np.zeros((0, 2), np.uint32), "key")
+        assert table.retain(infos, {("a b.jpg", "b.jpg"): "key"}) == []
+    colmap.write_images(path, infos, {"a b.jpg": 0, "b.jpg": 1}, points.__getitem__, "OPENCV")
     with pycolmap.Database.open(path) as db:
         assert [(i.image_id, i.name) for i in db.read_all_images()] == [(1, "a b.jpg"), (2, "b.jpg")]
         np.testing.assert_array_equal(db.read_keypoints(2)[:, :2], [[0.5, 0.5], [10.75, 3.5]])
@@ -42,15 +44,15 @@ def test_database_adds_half_a_pixel(synthetic, tmp_path):
 
 def test_verification_depends_on_no_other_pair(synthetic, tmp_path):
     synthetic.database(tmp_path / "all.db")
-    inliers = colmap.verify_matches(tmp_path / "all.db", threads=2)
-    colmap.verify_matches(tmp_path / "all.db", seed=9, threads=1)
+    _, inliers = colmap.verify_matches(tmp_path / "all.db", threads=2)
+    assert colmap.verify_matches(tmp_path / "all.db", seed=9, threads=1)[0] == len(inliers)
     progress = []
     again = colmap.verify_matches(tmp_path / "all.db", threads=1, progress=lambda *at: progress.append(at))
-    assert again == inliers
-    assert progress == [(i + 1, len(inliers)) for i in range(len(inliers))]
+    assert again == (len(inliers), inliers)
+    assert progress == [(i, len(inliers)) for i in range(len(inliers) + 1)]
 
 
-def test_interrupted_verification_leaves_nothing_behind(synthetic, tmp_path):
+def test_interrupted_verification_goes_on(synthetic, synthetic_map, tmp_path):
     def interrupt(done, total):
         if done == 3:
             raise KeyboardInterrupt
@@ -59,7 +61,11 @@ def test_interrupted_verification_leaves_nothing_behind(synthetic, tmp_path):
     synthetic.database(path)
     with pytest.raises(KeyboardInterrupt):
         colmap.verify_matches(path, progress=interrupt)
-    assert set(colmap.verified_inliers(path).values()) == {0}
+    assert sum(count > 0 for count in colmap.verified_inliers(path).values()) == 3
+    progress = []
+    assert colmap.verify_matches(path, progress=lambda *at: progress.append(at)) == (25, synthetic_map[1])
+    assert progress[0] == (3, 28)
+    assert colmap.verify_matches(path)[0] == 0
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage"])
@@ -80,11 +86,10 @@ def test_bad_database(tmp_path, damage):
 
 def test_a_new_database_replaces_a_damaged_one(synthetic, tmp_path):
     path = tmp_path / "database.db"
-    for suffix in ("", "-wal", "-shm", ".new", ".new-wal"):
+    for suffix in ("", "-wal", "-shm"):
         (tmp_path / f"database.db{suffix}").write_bytes(os.urandom(3000))
     synthetic.database(path)
-    assert len(colmap.verify_matches(path)) == len(synthetic.matches)
-    assert not list(tmp_path.glob("*.new*"))
+    assert len(colmap.verify_matches(path)[1]) == len(synthetic.matches)
 
 
 def test_camera_groups():
@@ -129,4 +134,4 @@ def test_camera_groups():
     with pytest.raises(TpsfmError, match="no camera mode"):
         groups("sometimes")
     with pytest.raises(TpsfmError, match="no camera model"):
-        colmap.build_database("x.db", {"a": INFO}, {"a": 0}, None, [], "LENS")
+        colmap.write_images("x.db", {"a": INFO}, {"a": 0}, None, "LENS")

@@ -45,21 +45,35 @@ def test_same_seed_same_model(synthetic, tmp_path, mapper):
     assert contents[0] == contents[1]
 
 
-def test_two_scenes_give_two_models_the_larger_first(tmp_path):
-    small, large = Scene(frames=5, seed=1), Scene(frames=7, seed=2)
-    for prefix, part in (("a", small), ("b", large)):  # the smaller one comes first by name
+def scenes(folder, *parts: Scene) -> None:
+    """Write scenes that have nothing in common to one database, and verify it."""
+    both = parts[0]
+    for number, part in enumerate(parts):
+        prefix = chr(ord("a") + number)
         for field in ("truth", "points", "infos"):
             setattr(part, field, {f"{prefix}/{k}": v for k, v in getattr(part, field).items()})
         part.matches = [(f"{prefix}/{a}", f"{prefix}/{b}", m) for a, b, m in part.matches]
-    both = small
-    both.points |= large.points
-    both.infos |= large.infos
-    both.matches += large.matches
-    both.database(tmp_path / "database.db")
-    colmap.verify_matches(tmp_path / "database.db", threads=2)
+        if number:
+            both.points |= part.points
+            both.infos |= part.infos
+            both.matches += part.matches
+    both.database(folder / "database.db")
+    colmap.verify_matches(folder / "database.db", threads=2)
+
+
+def test_two_scenes_give_two_models_the_larger_first(tmp_path):
+    scenes(tmp_path, Scene(frames=5, seed=1), Scene(frames=7, seed=2))  # the smaller one comes first by name
     folders = colmap.reconstruct_incremental(tmp_path / "database.db", tmp_path, tmp_path / "sparse", threads=2)
     assert folders == [tmp_path / "sparse", tmp_path / "sparse" / "1"]
     assert [len(read_model(folder).images) for folder in folders] == [7, 5]
+
+
+def test_three_scenes_that_are_all_registered_are_not_mapped_again(tmp_path, caplog):
+    scenes(tmp_path, *(Scene(frames=5, seed=seed) for seed in (1, 2, 3)))
+    with caplog.at_level(logging.WARNING, "tpsfm"):
+        folders = colmap.reconstruct_incremental(tmp_path / "database.db", tmp_path, tmp_path / "sparse", threads=2)
+    assert [len(read_model(folder).images) for folder in folders] == [5, 5, 5]
+    assert "relaxed" not in caplog.text
 
 
 def test_a_failed_start_is_tried_again_relaxed(synthetic_map, tmp_path, caplog, monkeypatch):
@@ -77,7 +91,7 @@ def test_no_model_leaves_the_old_one(synthetic, synthetic_map, tmp_path):
     nothing = Scene(frames=3)
     nothing.matches = [(a, b, m[:5]) for a, b, m in nothing.matches]
     nothing.database(tmp_path / "database.db")
-    assert set(colmap.verify_matches(tmp_path / "database.db").values()) == {0}
+    assert set(colmap.verify_matches(tmp_path / "database.db")[1].values()) == {0}
     for mapper in (colmap.reconstruct_incremental, colmap.reconstruct_global):
         assert mapper(tmp_path / "database.db", tmp_path, tmp_path / "sparse") == []
     assert (tmp_path / "sparse" / "kept").exists()

@@ -11,10 +11,10 @@ from tests.support.localizing import HELD, command
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.localization import localization_errors
 from tpsfm.evaluation.poses import load_poses
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry.model import read_model
-from tpsfm.io.store import FeatureStore
 from tpsfm.localization.extension import Extension
-from tpsfm.progress import Quiet
+from tpsfm.progress import Progress
 
 
 def test_extending_leaves_the_map_alone(held_out, held_out_map, tmp_path):
@@ -67,7 +67,7 @@ def test_an_extension_replaces_only_an_earlier_one(held_out, tmp_path):
 def test_interrupted_it_lets_go_of_its_workspace(held_out, held_out_map, tmp_path):
     """As in a notebook, where the traceback of the interrupt lives on, and what it refers to with it."""
 
-    class Impatient(Quiet):
+    class Impatient(Progress):
         @contextmanager
         def bar(self, label, total=None):
             raise KeyboardInterrupt

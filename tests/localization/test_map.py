@@ -15,8 +15,8 @@ from tests.support.localizing import HELD, noise
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.localization import localization_errors
 from tpsfm.evaluation.poses import load_poses
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry.model import Camera
-from tpsfm.io.store import FeatureStore
 from tpsfm.photos.images import read_image
 
 

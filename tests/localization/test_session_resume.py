@@ -14,15 +14,15 @@ import tpsfm
 from tests.support.localizing import HELD, command
 from tpsfm.geometry.model import read_model
 from tpsfm.localization import Map
-from tpsfm.progress import Quiet
+from tpsfm.progress import Progress
 
 KILLED = """
 import os, signal, sys
 from contextlib import contextmanager
 import tpsfm
-from tpsfm.progress import Quiet
+from tpsfm.progress import Progress
 
-class Killed(Quiet):
+class Killed(Progress):
     @contextmanager
     def bar(self, label, total=None):
         yield lambda done, total: os.kill(os.getpid(), signal.SIGKILL)
@@ -51,7 +51,7 @@ def record(out) -> list[dict]:
 
 
 def test_interrupted_it_tells_of_what_is_done_and_goes_on(held_out, held_out_map, done, tmp_path):
-    class Impatient(Quiet):
+    class Impatient(Progress):
         @contextmanager
         def bar(self, label, total=None):
             def stop(done, total):

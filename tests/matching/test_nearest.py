@@ -7,7 +7,7 @@ import torch
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
 from tpsfm.features.sift import SIFT
-from tpsfm.io.store import FeatureStore
+from tpsfm.features.store import FeatureStore
 from tpsfm.matching import nearest as matching
 from tpsfm.matching.batch import match_pairs
 from tpsfm.matching.nearest import MutualNearest, mutual_nearest

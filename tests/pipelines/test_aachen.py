@@ -16,8 +16,8 @@ from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry.model import quaternion, read_model
-from tpsfm.io.store import FeatureStore, MatchStore
 from tpsfm.localization import Map
 from tpsfm.pairs.selection import from_covisibility
 from tpsfm.photos.images import read_image
@@ -144,14 +144,14 @@ def test_only_the_given_images_are_matched(dataset, done):
     workspace, query = done[0] / "sift" / "map", next(iter(HELD))
     given = ["db/3.jpg", "db/none.jpg", "db/1.jpg"]
     found = Map(workspace).localize(dataset / "images" / "images_upright" / query, retrieved=given)
-    assert found.retrieved == ["db/3.jpg", "db/1.jpg"] and found.best_image in found.retrieved
+    assert found.retrieved == ("db/3.jpg", "db/1.jpg") and found.best_image in found.retrieved
 
 
 def test_matches_that_contradict_the_poses_give_no_map(dataset, done, tmp_path):
     data, workspace = open_dataset(dataset, None), done[0] / "sift" / "map"
     poses = dict(list(data.model.images.items())[:3])
-    with FeatureStore(workspace / "features.h5") as features, MatchStore(workspace / "matches.h5") as matches:
-        rows = [(a, b, matches.read(a, b)[0]) for a, b in combinations(poses, 2)]
+    with FeatureStore(workspace / "features.h5") as features, colmap.PairTable(workspace / "database.db") as table:
+        rows = [(*pair, table.read(pair)) for pair in combinations(poses, 2)]
 
         def triangulate(poses):
             known, images, out = replace(data.model, images=poses), workspace / "images", tmp_path / "sparse"

@@ -3,16 +3,17 @@
 import builtins
 import shutil
 
+from tpsfm.geometry.model import read_model
 from tpsfm.io.workspace import Workspace
-from tpsfm.progress import Quiet
-from tpsfm.reconstruction import Options, run_stage
+from tpsfm.reconstruction import Stages
 
 
 def test_a_photo_is_opened_for_its_record_and_for_its_pixels_alone(courtyard, tmp_path, monkeypatch):
     images = tmp_path / "images"
     shutil.copytree(courtyard / "images", images)
-    options = Options(features="sift", max_keypoints=800, threads=1, camera_mode="single")
+    stages = Stages.of(features="sift", max_keypoints=800, threads=1, camera_mode="single")
     workspace = Workspace.open(tmp_path / "map", create=True)
+    stages.record(workspace, images)
     opened = []
     real = builtins.open
 
@@ -23,10 +24,10 @@ def test_a_photo_is_opened_for_its_record_and_for_its_pixels_alone(courtyard, tm
     monkeypatch.setattr(builtins, "open", listening)
     for times in (2, 0):  # again, nothing is opened
         del opened[:]
-        run_stage("extract", workspace, options, images, Quiet())
+        stages.features.run(workspace)
         assert len([path for path in opened if path.startswith(str(images))]) == times * len(list(images.iterdir()))
     images.rename(tmp_path / "elsewhere")
     images.mkdir()  # COLMAP insists
-    for stage in ("pairs", "match", "map"):
-        run_stage(stage, workspace, options, images, Quiet())
-    assert workspace.manifest["result"]["registered"] > 5
+    for stage in (stages.pairs, stages.matching, stages.verification, stages.mapping):
+        stage.run(workspace)
+    assert len(read_model(workspace.sparse).images) > 5

@@ -4,15 +4,19 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import tpsfm
-from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.colmap import PairTable
+from tpsfm.features.store import FeatureStore
 
 COMMAND = [sys.executable, "-m", "tpsfm", "reconstruct"]
 LIMITS = ["--max-keypoints", "1000", "--threads", "1", "--features", "sift"]
@@ -49,11 +53,11 @@ def in_extract(out: Path) -> bool:
 
 
 def in_match(out: Path) -> bool:
-    return (out / "matches.h5").exists()
+    return (out / "database.db").exists()
 
 
 def in_verify(out: Path) -> bool:
-    return (out / "database.db").exists() or (out / "database.db.new").exists()
+    return (out / "run.json").exists() and '"match"' in (out / "run.json").read_text()
 
 
 def in_map(out: Path) -> bool:
@@ -76,9 +80,9 @@ def test_killed_in_a_stage(moment, images, undisturbed, tmp_path):
     done = {"features": 0, "matches": 0}
     with FeatureStore(out / "features.h5", "a") as store:
         done["features"] = len(store.names())
-    if (out / "matches.h5").exists():
-        with MatchStore(out / "matches.h5", "a") as store:
-            done["matches"] = len(store.pairs())
+    if (out / "database.db").exists():
+        with PairTable(out / "database.db", create=True) as table:
+            done["matches"] = len(table.matched())
     if moment is not in_extract:
         assert done["features"] == 8
 
@@ -105,7 +109,51 @@ def test_only_what_changed_is_done_again(images, undisturbed, tmp_path):
     (out / "log.txt").unlink()
     tpsfm.reconstruct(folder, out, max_keypoints=1000, threads=1, features="sift")
     log = (out / "log.txt").read_text()
-    assert "features: 0 extracted, 7 kept" in log
-    assert "matches: 0 pairs matched, 21 kept" in log
+    assert "features: 0 new, 7 kept" in log
+    assert "matches: 0 new, 21 kept" in log
+    assert "geometry: 0 new, 21 kept" in log
     model = tpsfm.read_model(out / "sparse")
     assert "view_000.jpg" not in model.images and len(model.images) == 7
+
+
+def test_a_new_photo_matches_and_verifies_its_own_pairs_alone_and_the_map_is_as_if_new(images, undisturbed, tmp_path):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(images, folder)
+    (folder / "view_003.jpg").rename(tmp_path / "kept.jpg")
+    tpsfm.reconstruct(folder, out, max_keypoints=1000, threads=1, features="sift")
+    (tmp_path / "kept.jpg").rename(folder / "view_003.jpg")  # in the middle of the sorted names
+    (out / "log.txt").unlink()
+    tpsfm.reconstruct(folder, out, max_keypoints=1000, threads=1, features="sift")
+    log = (out / "log.txt").read_text()
+    for line in ("features: 1 new, 7 kept", "matches: 7 new, 21 kept", "geometry: 7 new, 21 kept"):
+        assert line in log
+    assert model_bytes(out) == model_bytes(undisturbed)
+
+
+def test_an_older_workspace_is_matched_again_and_says_so(images, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    (out / "matches.h5").write_bytes(b"of an older version")
+    with sqlite3.connect(out / "database.db") as database:  # that had no tables of ours
+        database.execute("DROP TABLE tpsfm_pairs")
+        database.execute("DROP TABLE tpsfm_images")
+    database.close()
+    tpsfm.reconstruct(images, out, max_keypoints=1000, threads=1, features="sift")
+    assert "matches are kept in database.db now and made again" in (out / "log.txt").read_text()
+    assert model_bytes(out) == model_bytes(undisturbed)
+
+
+def test_a_reason_names_no_photo_that_is_gone(courtyard, tmp_path):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for photo in sorted((courtyard / "images").iterdir())[:3]:
+        shutil.copy(photo, folder)
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80), np.uint8)
+    noise = cv2.resize(noise, (480, 360), interpolation=cv2.INTER_CUBIC)
+    for name in ("noise.png", "the same noise.png"):
+        cv2.imwrite(str(folder / name), noise)
+    workspace = tpsfm.reconstruct(folder, out, max_keypoints=1000, threads=1, features="sift")
+    assert "the same noise.png" in workspace.manifest["left_out"]["noise.png"]
+    (folder / "the same noise.png").unlink()
+    workspace = tpsfm.reconstruct(folder, out, max_keypoints=1000, threads=1, features="sift")
+    assert "the same noise.png" not in workspace.manifest["left_out"]["noise.png"]

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 
 from tpsfm.features.base import Features
-from tpsfm.io.store import FeatureStore
+from tpsfm.features.store import FeatureStore
 
 
 def features(seed: int, count: int = 50, dim: int = 16) -> Features:

@@ -7,9 +7,9 @@ import pycolmap
 
 from tpsfm import colmap
 from tpsfm.geometry.model import Pose
-from tpsfm.photos.images import ImageInfo
+from tpsfm.photos import Photo
 
-INFO = ImageInfo(1024, 768, 1, "", "", None, None)
+INFO = Photo(1024, 768)
 
 
 class Scene:
@@ -41,7 +41,12 @@ class Scene:
                 self.matches.append((first, second, pairs))
 
     def database(self, path, **options):
+        """Write the matches and the images; how many pairs have matches."""
+        with colmap.PairTable(path, create=True) as table:
+            table.retain(self.infos, {(a, b): "key" for a, b, _ in self.matches})
+            for a, b, matches in self.matches:
+                table.write((a, b), matches, "key")
         camera_of = colmap.group_cameras(self.infos, "single")
-        return colmap.build_database(
-            path, self.infos, camera_of, self.points.__getitem__, iter(self.matches), **options
-        )
+        colmap.write_images(path, self.infos, camera_of, self.points.__getitem__, **options)
+        with colmap.PairTable(path) as table:
+            return len(table.counts()[0])

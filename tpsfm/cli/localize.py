@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from tpsfm.cli.options import DEVICE, FOLDER
+from tpsfm.cli import terminal
+from tpsfm.cli.options import FOLDER, common_options, example
 from tpsfm.errors import TpsfmError
 
 
-@click.command()
+@click.command("localize")
 @click.option("--query", "queries", type=FOLDER, required=True, help="Folder, photo, or list with intrinsics.")
 @click.option("--map", "map_", type=FOLDER, help="Workspace of the map; the last one built from this folder.")
 @click.option("--out", type=FOLDER, default="localization", show_default=True, help="Folder of the results.")
@@ -18,21 +20,16 @@ from tpsfm.errors import TpsfmError
 @click.option("--camera", help='Camera of all queries, "MODEL,p1,p2,..."; found out if left out.')
 @click.option("--top-k", type=click.IntRange(1), default=20, show_default=True, help="Images of the map to match with.")
 @click.option("--add", is_flag=True, help="Extend the map with the localized photos, in OUT/map.")
-@DEVICE
-def localize(queries: Path, map_: Path | None, out: Path, add: bool, **given) -> None:
+@common_options("device")
+@example("tpsfm localize --query night/ --map map/ --out results/\n  tpsfm view map/ --queries results/")
+def localize_(queries: Path, map_: Path | None, out: Path, add: bool, **given: Any) -> None:
     """Find the poses of new photos in a map.
 
     A list has a row `name MODEL width height params...` for each photo, or just its name. OUT gets poses.txt (name qw
     qx qy qz tx ty tz, world to camera, of the localized photos only), localization.json and localization.html. Run
     again, it goes on where it stopped. The exit status is 0 if all photos were localized, 3 if some, 1 if none.
-
-    \b
-    Example:
-      tpsfm localize --query night/ --map map/ --out results/
-      tpsfm view map/ --queries results/
     """
     import tpsfm
-    from tpsfm.cli import terminal
     from tpsfm.io.workspace import last_map
     from tpsfm.localization.output import PAGE
 

@@ -1,76 +1,76 @@
-"""Options that several commands share."""
+"""Command line options, made from those that the stages of a reconstruction declare."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+from tpsfm.reconstruction.stage import Stage
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 
 
-def options(*groups: list):
-    """Give a command several options."""
+def stage_options(*stages: type[Stage]) -> Callable[[Command], Command]:
+    """Give a command the options of some stages: their own in order, then those that all stages have."""
+    common = [one.name for one in fields(Stage)]
+    declared = {one.name: one for stage in stages for one in fields(stage) if one.name not in common}
+    declared |= {one.name: one for one in fields(Stage)}
+    return options([_option(one) for one in declared.values()])
 
-    def add(function):
-        for option in reversed([option for group in groups for option in group]):
-            function = option(function)
-        return function
+
+def common_options(*names: str) -> Callable[[Command], Command]:
+    """Give a command some of the options that all stages have."""
+    return options([_option(one) for one in fields(Stage) if one.name in names])
+
+
+def _option(declared: Field) -> Callable[[Command], Command]:
+    """The command line's form of a stage's option."""
+    name, default, limits = declared.name.replace("_", "-"), declared.default, declared.metadata
+    switch = f"--{name}/--no-{name}" if default is True else f"--{name}"
+    kind: Any = None
+    least, most, above = limits["least"], limits["most"], limits["above"]
+    if limits["path"]:
+        kind = FOLDER
+    elif limits["choices"]:
+        kind = click.Choice(limits["choices"])
+    elif isinstance(least, int):
+        kind = click.IntRange(least, most)
+    elif (least, most, above) != (None, None, None):
+        kind = click.FloatRange(least if above is None else above, most, min_open=above is not None)
+    shown = default is not None and default is not False
+    flag = {"is_flag": True} if isinstance(default, bool) else {"type": kind}
+    return click.option(switch, default=default, show_default=shown, help=limits["help"], **flag)
+
+
+def options(*groups: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Give a command several click options."""
+
+    def add(command: Command) -> Command:
+        for one in reversed([one for group in groups for one in group]):
+            command = one(command)
+        return command
 
     return add
 
 
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-FEATURES = [
-    click.option(
-        "--features", default="tpr", show_default=True, help="tpr, sift, aliked, disk, xfeat or a plug-in's name."
-    ),
-    click.option("--weights", type=FOLDER, help="Weights file of the features; the shipped ones if left out."),
-    click.option("--max-keypoints", type=click.IntRange(1), default=8192, show_default=True, help="Keypoints a photo."),
-    click.option("--max-size", type=click.IntRange(32), default=1600, show_default=True, help="Longer side, pixels."),
-    DEVICE,
-    click.option("--turned", is_flag=True, help="The photos are turned against each other (drone strips, phones)."),
-    click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png; black: no keypoints."),
-]
-PAIRS = [
-    click.option(
-        "--pairs",
-        type=click.Choice(["auto", "exhaustive", "sequential", "retrieval", "gps", "file"]),
-        default="auto",
-        show_default=True,
-        help="Which photos are matched; auto: all pairs up to 60 photos, else retrieval.",
-    ),
-    click.option("--neighbours", type=click.IntRange(1), default=20, show_default=True, help="For retrieval and gps."),
-    click.option("--overlap", type=click.IntRange(1), default=10, show_default=True, help="For sequential."),
-    click.option(
-        "--quadratic/--no-quadratic",
-        default=True,
-        show_default=True,
-        help="For sequential: also 2, 4, 8 ... photos on.",
-    ),
-    click.option("--pairs-file", type=FOLDER, help="For file: two names a line."),
-]
-MATCH = [
-    click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Least cosine similarity of a match."),
-    click.option(
-        "--ratio",
-        type=click.FloatRange(0, 1, min_open=True),
-        help="Lowe's ratio; the features' own if left out, 1: off.",
-    ),
-]
-MAP = [
-    click.option("--camera-model", default="SIMPLE_RADIAL", show_default=True, help="COLMAP's name of it."),
-    click.option(
-        "--camera-mode",
-        type=click.Choice(["auto", "single", "per-folder", "per-image"]),
-        default="auto",
-        show_default=True,
-        help="Which photos share a camera; auto: same device and size by EXIF.",
-    ),
-    click.option("--mapper", type=click.Choice(["incremental", "global"]), default="incremental", show_default=True),
-]
-SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same map.")
-COMMON = [
-    SEED,
-    click.option("--threads", type=int, default=-1, show_default=True, help="-1: all cores."),
-]
+def given_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Those of the running command's options that the user gave, without the defaults."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {name: value for name, value in values.items() if context.get_parameter_source(name) is not default}
+
+
+def example(text: str) -> Callable[[Command], Command]:
+    """Add an example to a command's help."""
+
+    def add(command: Command) -> Command:
+        command.__doc__ = f"{command.__doc__}\n\n\b\nExample:\n  {text}"
+        return command
+
+    return add

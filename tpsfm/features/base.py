@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tpr.vlad import Vocabulary
 
 
+MAX_KEYPOINTS = 8192  # of an image, where no other limit is given
+MAX_SIZE = 1600  # pixels along the longer side, to which larger images are reduced where no other limit is given
+
+
 @dataclass(frozen=True)
 class Features:
     """Local features of one image.

@@ -19,7 +19,7 @@ import torch
 
 from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
-from tpsfm.features.base import Extractor, Features
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, shrunk
 from tpsfm.photos.images import check_pixels, file_digest
 
@@ -49,7 +49,7 @@ class Peer(Extractor):
     licence: str
     multiple = 1
 
-    def __init__(self, max_keypoints: int = 8192, max_size: int = 1600, device: str = "auto"):
+    def __init__(self, max_keypoints: int = MAX_KEYPOINTS, max_size: int = MAX_SIZE, device: str = "auto"):
         check_limits(max_keypoints, max_size)
         self.max_keypoints, self.max_size = max_keypoints, max_size
         self.device = choose_device(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tpsfm.features.base import Extractor, Features
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
 
 _CONTRAST = 0.02  # COLMAP's peak threshold; OpenCV's own default, 0.04, leaves weakly textured photos bare
@@ -29,7 +29,7 @@ class SIFT(Extractor):
     ratio = 0.85
     dim = 128
 
-    def __init__(self, max_keypoints: int = 8192, max_size: int = 1600, device: str = "auto"):
+    def __init__(self, max_keypoints: int = MAX_KEYPOINTS, max_size: int = MAX_SIZE, device: str = "auto"):
         check_limits(max_keypoints, max_size)
         self.max_keypoints = int(max_keypoints)
         self.max_size = int(max_size)

@@ -17,7 +17,7 @@ from tpr.weights import WeightsError, load_weights, shipped_weights, weights_dig
 
 from tpsfm.device import choose_device, computes_bfloat16
 from tpsfm.errors import TpsfmError
-from tpsfm.features.base import Extractor, Features
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
 
 CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
@@ -49,8 +49,8 @@ class TPR(Extractor):
 
     def __init__(
         self,
-        max_keypoints: int = 8192,
-        max_size: int = 1600,
+        max_keypoints: int = MAX_KEYPOINTS,
+        max_size: int = MAX_SIZE,
         device: str = "auto",
         weights: str | Path | None = None,
         nms_radius: int = 2,

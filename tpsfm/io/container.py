@@ -1,6 +1,6 @@
-"""An HDF5 file of named sets of arrays that outlives the process that writes it.
+"""Array sets in an HDF5 file, identified by group and record, that survive a crash of the process that writes them.
 
-Beside its arrays a set has a record (see `records`), written last, that tells its key and where in the file its
+Beside its arrays a set has a record (see `records`), written last, that holds its key and where in the file its
 bytes are. So a set that was complete is found by its record, whatever became of HDF5's own tables when the
 writer was killed or the file cut off: a file that was not closed is never trusted, its sets are copied, each
 verified, to a fresh file.
@@ -25,7 +25,7 @@ from tpsfm.errors import TpsfmError
 from tpsfm.io import records
 
 _LIBVER = ("v108", "v108")  # read by any HDF5 since 1.8, fast with many groups
-_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, zlib.error)
+_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, zlib.error)  # what h5py raises of a damaged file
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _RESERVE = 1 << 20  # bytes; far more than HDF5's tables grow by in one change
@@ -34,7 +34,7 @@ log = logging.getLogger("tpsfm")
 
 
 class Container:
-    """Sets of arrays, each with a key; a set is told by its group's path and its record's name.
+    """Array sets, each with a key, identified by the path of their group and the name of their record.
 
     Attributes:
         kind: what it holds, in the plural.
@@ -118,8 +118,7 @@ class Container:
             kind = file.attrs.get("format")
             foreign = kind != self.kind and (kind is not None or len(file) > 0)
             if not foreign and file.attrs["clean"]:
-                index = json.loads(zlib.decompress(file.attrs["index"].tobytes()))
-                self._keys = {(path, record): key for path, record, key in index}
+                self._keys = {(path, record): key for path, record, key in _unpack(file.attrs["index"])}
                 if mode == "r":
                     return file
                 file.close()
@@ -183,7 +182,7 @@ class Container:
         if (path, record) not in self._keys:
             raise TpsfmError(f"{self.path} has no {self.kind} of '{path}'; run '{self.command}'")
         try:
-            group = self._file[path]
+            group = self._group(path)
             places = records.decode(_read(group, record))["arrays"]
             arrays = {name: _read(group, name) for name in names}
             whole = all(zlib.crc32(array) == places[name][-1] for name, array in arrays.items())
@@ -194,6 +193,23 @@ class Container:
             self._condemn()
             raise TpsfmError(f"{self.path} is damaged at '{path}'; run '{self.command}' again")
         return list(arrays.values())
+
+    def _shape(self, path: str, record: str, name: str) -> tuple[int, ...]:
+        """The shape of an array of a set, as its record has it."""
+        if (path, record) not in self._keys:
+            raise TpsfmError(f"{self.path} has no {self.kind} of '{path}'; run '{self.command}'")
+        try:
+            return tuple(records.decode(_read(self._group(path), record))["arrays"][name][1])
+        except _UNREADABLE as error:
+            log.debug("%s: %s", self.path, error)
+            self._condemn()
+            raise TpsfmError(f"{self.path} is damaged at '{path}'; run '{self.command}' again") from error
+
+    def _group(self, path: str) -> h5py.Group:
+        group = self._file[path]
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"no group '{path}'")
+        return group
 
     def _condemn(self) -> None:
         """Mark the file unclean: who opens it for writing next repairs it."""
@@ -240,7 +256,8 @@ class Container:
         end += 4 * _RESERVE
         try:
             with open(self._file.filename, "r+b") as file:
-                os.posix_fallocate(file.fileno(), self._reserved, end - self._reserved)
+                file.seek(self._reserved)
+                file.write(bytes(end - self._reserved))
         except OSError as error:
             if error.errno in _FULL:
                 raise self._unwritable(error) from error
@@ -265,9 +282,18 @@ def _append(group: h5py.Group, name: str, array: np.ndarray) -> list:
 
 def _read(group: h5py.Group, name: str) -> np.ndarray:
     dataset = h5py.h5d.open(group.id, name.encode())
-    array = np.empty(dataset.shape, dataset.dtype)
+    try:
+        array = np.empty(dataset.shape, dataset.dtype)
+    except TypeError as error:  # h5py's of a type that NumPy doesn't have
+        raise ValueError(str(error)) from error
     dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
     return array
+
+
+def _unpack(index: object) -> list:
+    if not isinstance(index, np.ndarray):
+        raise ValueError("no index")
+    return json.loads(zlib.decompress(index.tobytes()))
 
 
 def _pack(index: list) -> np.ndarray:

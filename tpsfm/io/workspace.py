@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tpsfm.errors import TpsfmError
+from tpsfm.io.atomic import write_atomic
 
 _FORMAT = 1
 _PACKAGES = ("tpsfm", "pycolmap", "torch", "numpy", "h5py", "opencv-python-headless", "pillow", "faiss-cpu")
@@ -25,8 +26,8 @@ class Workspace:
 
     Attributes:
         root: the folder; the other paths lie in it.
-        photos, features, matches, pairs, database, sparse, points, report, log, run: paths of its files; `photos`
-            holds the records of the photos, `sparse` is a folder, `run` is run.json.
+        photos, features, pairs, database, sparse, points, report, log, run: paths of its files; `photos` holds the
+            records of the photos, `sparse` is a folder, `run` is run.json.
         manifest: what run.json holds: "versions", "images" (the image folder), "options" and "stages", for
             each finished stage its "key", "seconds" and "counts". Change it, then `save`.
     """
@@ -35,7 +36,6 @@ class Workspace:
         self.root = Path(root)
         self.photos = self.root / "photos.json"
         self.features = self.root / "features.h5"
-        self.matches = self.root / "matches.h5"
         self.pairs = self.root / "pairs.txt"
         self.database = self.root / "database.db"
         self.sparse = self.root / "sparse"
@@ -118,7 +118,7 @@ class Workspace:
         return self.manifest["stages"].get(stage, {}).get("key") == key
 
     def start(self, stage: str) -> None:
-        """Record that `stage` is not done, before its former result is touched."""
+        """Record that `stage` is not done, before its earlier result is touched."""
         if self.manifest["stages"].pop(stage, None) is not None:
             self.save()
 
@@ -134,16 +134,7 @@ class Workspace:
         Raises:
             TpsfmError: it can't be written.
         """
-        partial = self.root / ".run.json.part"
-        text = json.dumps(self.manifest, indent=1) + "\n"
-        try:
-            with open(partial, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.run)
-        except OSError as error:
-            raise TpsfmError(f"cannot write {self.run}: {error.strerror or error}") from error
+        write_atomic(self.run, json.dumps(self.manifest, indent=1) + "\n")
 
 
 def digest(value: Any) -> str:

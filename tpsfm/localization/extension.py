@@ -13,15 +13,15 @@ import numpy as np
 
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
-from tpsfm.io.store import FeatureStore
+from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.correspondences import MIN_SHARED
 from tpsfm.localization.map import Map
 from tpsfm.localization.result import Localization
 from tpsfm.matching.batch import match_pairs
 from tpsfm.pairs.selection import Pair, canonical, from_covisibility
-from tpsfm.progress import Quiet
-from tpsfm.reconstruction.report import finish, image_folder
+from tpsfm.progress import Progress
+from tpsfm.reconstruction.report import image_folder, write_results
 
 NEIGHBOURS = 20  # new photos with which each new photo is matched, those that share most points with it
 
@@ -79,7 +79,7 @@ class Extension:
                     shutil.rmtree(workspace.root, ignore_errors=True)
 
     def build(
-        self, results: Mapping[Path, Localization], features: FeatureStore, progress: Quiet | None = None
+        self, results: Mapping[Path, Localization], features: FeatureStore, progress: Progress | None = None
     ) -> Workspace | None:
         """Match and register localized photos, triangulate their points, adjust the map.
 
@@ -113,16 +113,16 @@ class Extension:
                     keys[name] = features.key(result.name) or ""
                     store.write(name, features.read(result.name), keys[name])
         shutil.copyfile(old.database, new.database)
-        self._extend_model(added, images, progress or Quiet())
+        self._extend_model(added, images, progress or Progress())
         shared = {"options": old.manifest["options"], "unreadable": {}}
         new.manifest |= shared | {"images": str(images), "photos": keys}
         new.finish("map", digest(sorted(keys.items())), time.perf_counter() - start, models=1)
         self._built = True
-        finish(new)
+        write_results(new)
         return new
 
-    def _extend_model(self, added: Mapping[str, Localization], images: Path, progress: Quiet) -> None:
-        new, options = self.workspace, self.map.options
+    def _extend_model(self, added: Mapping[str, Localization], images: Path, progress: Progress) -> None:
+        new, mapping = self.workspace, self.map.stages.mapping
         pairs = _pairs(added)
         with FeatureStore(new.features) as features, progress.bar("matches", len(pairs)) as update:
 
@@ -139,8 +139,8 @@ class Extension:
                 {name: (result.camera, result.pose) for name, result in added.items()},
                 features.read_keypoints,
                 matches(),
-                options.seed,
-                options.threads,
+                mapping.seed,
+                mapping.threads,
             )
 
 

@@ -15,8 +15,8 @@ import torch
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry.model import Model, read_observations
-from tpsfm.io.store import FeatureStore
 from tpsfm.io.workspace import Workspace
 
 log = logging.getLogger("tpsfm")

@@ -14,9 +14,9 @@ import numpy as np
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
+from tpsfm.features.store import FeatureStore
 from tpsfm.features.upright import upright_features
 from tpsfm.geometry.model import Camera, Model
-from tpsfm.io.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.acceptance import Attempt, accept
 from tpsfm.localization.correspondences import Correspondences, match_landmarks
@@ -25,7 +25,7 @@ from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
 from tpsfm.photos.images import ImageInfo, check_pixels, probe, read_image, turned
-from tpsfm.reconstruction import Options
+from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.report import map_digest, open_map
 from tpsfm.retrieval import global_descriptor_class
 from tpsfm.retrieval.index import Index, key_of_global
@@ -46,7 +46,7 @@ class Map:
         top_k: how many of the map's images a photo is matched with.
 
     Attributes:
-        workspace, model, extractor, matcher, options: of the map.
+        workspace, model, extractor, matcher, stages: of the map.
         images: the folder of its photos; they are not needed and may be gone.
         digest: of this build of the map.
 
@@ -62,15 +62,15 @@ class Map:
         self.top_k = top_k
         if not self.model.images or not len(self.model.points):
             raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
-        self.options = Options(**{**self.workspace.manifest["options"], "device": device})
-        self.extractor = self.options.extractor()
-        self.matcher = self.options.matcher(str(self.extractor.device))
+        self.stages = Stages.recorded(self.workspace, device=device)
+        self.extractor = self.stages.features.extractor()
+        self.matcher = self.stages.matching.create_matcher(type(self.extractor))
         self.images = Path(self.workspace.manifest.get("images") or "")
         with FeatureStore(self.workspace.features) as store:
             _check_extractor(self.workspace, store, self.extractor)
             photos = self.workspace.manifest["photos"]
-            make = global_descriptor_class().create
-            self._descriptor = make(self.extractor, sorted(photos), store.read, self.options.seed)
+            make = global_descriptor_class(self.stages.pairs.global_descriptor).create
+            self._descriptor = make(self.extractor, sorted(photos), store.read, self.stages.mapping.seed)
 
             def describe(name: str, features: Features) -> np.ndarray:
                 stored = store.global_key(name) == key_of_global(store, name, self._descriptor)
@@ -93,7 +93,7 @@ class Map:
             "map": self.digest,
             "extractor": self.extractor.fingerprint,
             "matcher": self.matcher.fingerprint,
-            "seed": self.options.seed,
+            "seed": self.stages.mapping.seed,
             "top_k": self.top_k,
         }
 
@@ -198,8 +198,8 @@ class Map:
 
     def _estimate(self, features: Features, matches: Correspondences, intrinsics: Intrinsics, clock: Clock) -> Attempt:
         with clock.time("pose"):
-            scale = max(1.0, max(features.image_size) / self.options.max_size)
-            points, seed = self.model.points, self.options.seed
+            scale = max(1.0, max(features.image_size) / self.stages.features.max_size)
+            points, seed = self.model.points, self.stages.mapping.seed
             found = estimate_in_groups(features, matches, self._landmarks, points, intrinsics, scale, seed)
             return accept(found, features.keypoints)
 

@@ -15,8 +15,8 @@ import numpy as np
 from tpsfm import __version__
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry.model import Model
-from tpsfm.io.store import FeatureStore
 from tpsfm.io.workspace import Workspace
 from tpsfm.localization.result import Localization, from_record, pose_numbers, to_record
 from tpsfm.reconstruction.report import map_digest

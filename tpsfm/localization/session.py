@@ -17,7 +17,7 @@ from tpsfm.localization.page import page
 from tpsfm.localization.queries import Query, list_queries
 from tpsfm.localization.result import Localization
 from tpsfm.photos.images import file_digest, probe
-from tpsfm.progress import Quiet
+from tpsfm.progress import Progress
 
 
 def localize(
@@ -30,7 +30,7 @@ def localize(
     top_k: int = 20,
     add: bool = False,
     device: str = "auto",
-    progress: Quiet | None = None,
+    progress: Progress | None = None,
 ) -> list[Localization]:
     """Localize photos in a map, and write poses.txt, localization.json and localization.html into `out`.
 
@@ -61,7 +61,7 @@ def localize(
     make_folder(out)
     if not isinstance(map, Map):
         map = Map(map, device, top_k)
-    progress = progress or Quiet()
+    progress = progress or Progress()
     results: dict[Path, Localization] = {}
     kept = 0
     with (

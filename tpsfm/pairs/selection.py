@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
+from tpsfm.io.atomic import write_atomic
 
 Pair = tuple[str, str]
 """Two image names, the lesser first."""
@@ -58,23 +58,18 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def from_gps(
-    names: Sequence[str], positions: np.ndarray, neighbours: int = 20, max_distance: float | None = None
-) -> list[Pair]:
+def from_gps(names: Sequence[str], positions: np.ndarray, neighbours: int = 20) -> list[Pair]:
     """Each photo with its nearest ones; a photo without a position is in no pair.
 
     Args:
         names: of N photos.
         positions: float [N, 3], metres, as `gps_to_metres` gives them; NaN where unknown.
         neighbours: greatest number of neighbours each photo chooses, at least 1.
-        max_distance: metres beyond which no neighbour is chosen; None has no limit.
 
     Raises:
         TpsfmError: fewer than two photos have a position, or an option is out of its range.
     """
     _check_neighbours(neighbours)
-    if max_distance is not None and not max_distance > 0:
-        raise TpsfmError(f"the greatest distance of GPS pairs must be above 0 metres, not {max_distance}")
     positions = np.asarray(positions, np.float64).reshape(-1, 3)
     known = np.flatnonzero(np.isfinite(positions).all(axis=1))
     if len(known) < 2:
@@ -90,8 +85,6 @@ def from_gps(
         count = min(neighbours, len(known) - 1)
         nearest = np.argpartition(squared, count - 1, axis=1)[:, :count]
         for row, columns in enumerate(nearest, start):
-            if max_distance is not None:
-                columns = columns[squared[row - start, columns] <= max_distance**2]
             pairs.extend((names[known[row]], names[known[column]]) for column in columns)
     return canonical(pairs)
 
@@ -230,8 +223,4 @@ def _split(line: str, separator: str, names: set[str]) -> list[Pair]:
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Write one pair a line, a tab between the names; the file is whole or, after a crash, the old one."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        file.writelines(f"{name0}\t{name1}\n" for name0, name1 in pairs)
-    os.replace(temporary, path)
+    write_atomic(path, "".join(f"{name0}\t{name1}\n" for name0, name1 in pairs))

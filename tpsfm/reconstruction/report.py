@@ -1,29 +1,19 @@
-"""What came out of a run: its files, its figures, and why each missing photo is missing."""
+"""Results of a reconstruction: figures, files, and why each missing photo is missing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tpsfm import colmap
-from tpsfm.colmap.export import write_ply
 from tpsfm.errors import TpsfmError
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry.model import Model, read_model, summary
-from tpsfm.io.store import FeatureStore, MatchStore
 from tpsfm.io.workspace import Workspace, remember_map
-from tpsfm.photos.images import file_digest
+from tpsfm.photos import file_digest
+from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.diagnosis import why_left_out
 
-STAGE_NAMES = {
-    "turns": "turns",
-    "extract": "features",
-    "pairs": "pairs",
-    "match": "matches",
-    "verify": "geometry",
-    "map": "map",
-}
 
-
-def finish(workspace: Workspace) -> None:
+def write_results(workspace: Workspace) -> None:
     """After mapping: write points, report and figures, and remember the map as the last one.
 
     Raises:
@@ -50,11 +40,12 @@ def finish(workspace: Workspace) -> None:
         **figures,
         "other_models": {folder.name: len(read_model(folder).images) for folder in others},
     }
+    from tpsfm.colmap.export import write_ply
+    from tpsfm.view.report import write_report
+
     write_ply(model, workspace.points)
     workspace.save()
     remember_map(workspace.root)
-    from tpsfm.view.report import write_report
-
     write_report(workspace, model)
 
 
@@ -71,7 +62,7 @@ def open_map(root: Path) -> tuple[Workspace, Model]:
 
 
 def map_digest(workspace: Workspace) -> str:
-    """A digest that tells a workspace's map from any other, itself built anew included."""
+    """Digest of this build of a workspace's map."""
     return file_digest(workspace.sparse / "images.bin")
 
 
@@ -81,21 +72,22 @@ def diagnose(workspace: Workspace, registered: list[str]) -> dict[str, str]:
     names = [*photos, *unreadable]
     if set(names) <= set(registered):
         return {}
+    from tpsfm.colmap import PairTable
+
     with FeatureStore(workspace.features) as features:
-        keypoints = {name: len(features.read_keypoints(name)) for name in photos}
-    with MatchStore(workspace.matches) as store:
-        matches = {pair: len(store.read(*pair)[0]) for pair in store.pairs()}
-    inliers = colmap.verified_inliers(workspace.database)
+        keypoints = {name: features.count(name) for name in photos}
+    with PairTable(workspace.database) as table:
+        matches, inliers = table.counts()
     return why_left_out(names, registered, unreadable, keypoints, matches, inliers)
 
 
 def describe(workspace: Workspace) -> list[str]:
-    """The lines that tell a person what is in a workspace."""
+    """Lines for the user on what is in a workspace."""
     manifest = workspace.manifest
     lines = []
     result = manifest.get("result")
     if result is None:
-        done = [name for name in STAGE_NAMES if name in manifest["stages"]]
+        done = [stage.name for stage in Stages.types() if stage.name in manifest["stages"]]
         lines.append(f"{workspace.root}: no map yet; done so far: {', '.join(done) or 'nothing'}")
     else:
         lines += [
@@ -108,9 +100,9 @@ def describe(workspace: Workspace) -> list[str]:
             f"another model       {n} photos in {workspace.sparse / m}" for m, n in result["other_models"].items()
         ]
     seconds = [
-        f"{title} {manifest['stages'][name]['seconds']:.1f} s"
-        for name, title in STAGE_NAMES.items()
-        if name in manifest["stages"]
+        f"{stage.title} {manifest['stages'][stage.name]['seconds']:.1f} s"
+        for stage in Stages.types()
+        if stage.name in manifest["stages"]
     ]
     if seconds:
         lines.append(f"time                {', '.join(seconds)}")

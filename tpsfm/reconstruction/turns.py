@@ -1,4 +1,4 @@
-"""By how many quarter turns photos are turned against each other, found from small copies of them.
+"""Relative 90° rotations between photos, found from small copies of them.
 
 Learned features match photos that are turned by up to some 45°. Strips that a drone flies there and back, and phones
 held upright and across without saying so in the EXIF, are turned by more: features are then extracted from each photo
@@ -7,20 +7,28 @@ turned the way that it agrees with the others, and their keypoints given in the 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from tpr.vlad import Vocabulary
 
+from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor
-from tpsfm.features.scaling import shrunk
-from tpsfm.features.upright import upright_features
-from tpsfm.matching.nearest import mutual_nearest
+from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs.selection import Pair
-from tpsfm.photos.images import turned
-from tpsfm.retrieval.vlad import train_vocabulary
+from tpsfm.photos import PhotoCatalog, turned
+from tpsfm.progress import Progress
+from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.stage import Done, Stage, option
+
+if TYPE_CHECKING:
+    from tpr.vlad import Vocabulary
 
 LONGER_SIDE = 480  # pixels of the small copies
 KEYPOINTS = 256  # of each, the strongest
@@ -31,6 +39,52 @@ CLEAR = 1.5  # times as many as at the second best turn
 
 Preview = Sequence[np.ndarray]
 
+log = logging.getLogger("tpsfm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns(Stage):
+    """Finds by how many quarter turns each photo is to be turned to be seen as the others are.
+
+    The manifest then holds them ("turns"), by name where it is not 0. `run` raises TpsfmError where the folder of
+    photos is missing or holds none.
+    """
+
+    name: ClassVar[str] = "turns"
+    title: ClassVar[str] = "turns"
+
+    turned: bool = option(False, "The photos are turned against each other (drone strips, phones).")
+
+    def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
+        if not self.turned:
+            workspace.manifest.pop("turns", None)
+            workspace.manifest["stages"].pop(self.name, None)
+            return None
+        extractor = Extraction.recorded(workspace).extractor()
+        photos = {}
+        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos) as catalog:
+            for name in catalog.names:
+                with suppress(TpsfmError):  # the extraction names those that can't be read
+                    photos[name] = catalog[name]
+        key = digest([extractor.fingerprint, sorted((name, photo.digest) for name, photo in photos.items())])
+        if "turns" in workspace.manifest and self._is_done(workspace, key, workspace.run):
+            return None
+        previews: dict[str, Preview] = {}
+        with progress.bar(self.title, len(photos)) as update:
+            for done, (name, photo) in enumerate(photos.items(), 1):
+                with suppress(TpsfmError):
+                    previews[name] = preview(extractor, photo.decode(), photo.orientation)
+                update(done, len(photos))
+        pairs = likely_pairs(previews, extractor.vocabulary)
+        relative = {}
+        with progress.bar("turned pairs", len(pairs)) as update:
+            for done, pair in enumerate(pairs, 1):
+                relative[pair] = relative_turn(*(previews[name] for name in pair))
+                update(done, len(pairs))
+        found = workspace.manifest["turns"] = agree(previews, relative)
+        log.info("turns: %d of %d photos are turned", len(found), len(previews))
+        return Done(key, len(pairs), counts={"turned": len(found)})
+
 
 def preview(extractor: Extractor, image: np.ndarray, orientation: int) -> Preview:
     """Descriptors float16 [N_q, D] of a small copy of an image, turned clockwise by q = 0 to 3 quarters.
@@ -40,6 +94,9 @@ def preview(extractor: Extractor, image: np.ndarray, orientation: int) -> Previe
         image: uint8 [H, W, 3] or [H, W].
         orientation: its EXIF orientation.
     """
+    from tpsfm.features.scaling import shrunk
+    from tpsfm.features.upright import upright_features
+
     small = shrunk(image, LONGER_SIDE)
     found = (upright_features(extractor, small, None, turned(orientation, quarters)) for quarters in range(4))
     return [features.descriptors[:KEYPOINTS].astype(np.float16) for features in found]
@@ -51,6 +108,8 @@ def relative_turn(first: Preview, second: Preview) -> tuple[int, int]:
     Returns:
         The quarters, 0 to 3, and how many more matches there are than at the second best; 0 where it is not clear.
     """
+    from tpsfm.matching.nearest import mutual_nearest
+
     first, second = ([level.astype(np.float32) for level in preview] for preview in (first, second))
     votes = np.zeros(4, int)
     for i in range(4):
@@ -96,7 +155,10 @@ def likely_pairs(previews: Mapping[str, Preview], vocabulary: Vocabulary | None)
     names = sorted(previews)
     if len(names) <= NEIGHBOURS + 1:
         return list(combinations(names, 2))
-    vocabulary = vocabulary or train_vocabulary(np.concatenate([levels[0] for levels in previews.values()], dtype="f4"))
+    if vocabulary is None:
+        from tpsfm.retrieval.vlad import train_vocabulary
+
+        vocabulary = train_vocabulary(np.concatenate([levels[0] for levels in previews.values()], dtype="f4"))
     vectors = np.array([[vocabulary.describe(level.astype(np.float32)) for level in previews[name]] for name in names])
     similarity = np.max([vectors[:, 0] @ vectors[:, quarters].T for quarters in range(4)], axis=0)
     np.fill_diagonal(similarity, -np.inf)

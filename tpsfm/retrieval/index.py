@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import torch
 
-from tpsfm.io.store import FeatureStore
+from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import digest
 from tpsfm.retrieval import GlobalDescriptor
 

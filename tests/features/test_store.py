@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 from tests.support.stored import assert_same, features, write_features
 from tpsfm.errors import TpsfmError
-from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.features.store import FeatureStore
 
 NAMES = ["a.jpg", "sub folder/b.c.jpg", "sub folder/ü – 照片.JPG", "deep/er/%2F.png", "a.jpg.png"]
 
@@ -31,21 +30,32 @@ def test_features_come_back(tmp_path):
             store.read("other.jpg")
 
 
-def test_matches_come_back(tmp_path):
-    random = np.random.default_rng(0)
-    pairs = [(a, b) for a in NAMES for b in NAMES if a < b] + [("x/y.jpg", "z.jpg"), ("x", "y.jpg/z.jpg")]
-    written = {pair: (random.integers(0, 70000, (i, 2)), random.random(i)) for i, pair in enumerate(pairs)}
-    with MatchStore(tmp_path / "m.h5", "a") as store:
-        for pair, (matches, scores) in written.items():
-            store.write(*pair, matches, scores, str(pair))
-    with MatchStore(tmp_path / "m.h5") as store:
-        assert store.pairs() == sorted(pairs)
-        for pair in pairs:
-            matches, scores = store.read(*pair)
-            assert store.key(*pair) == str(pair)
-            assert matches.dtype == np.uint32 and scores.dtype == np.float32
-            assert np.array_equal(matches, written[pair][0])
-            assert np.allclose(scores, written[pair][1])
+def test_keypoints_are_counted_without_reading_them(tmp_path):
+    path = tmp_path / "f.h5"
+    with FeatureStore(path, "a") as store:
+        for count in (0, 1, 70):
+            store.write(f"{count}.jpg", features(count, count=count), "key")
+    with h5py.File(path, "r+") as file:  # what isn't looked at may be damaged
+        file["70.jpg/keypoints"][...] = 0
+    with FeatureStore(path) as store:
+        assert [store.count(f"{count}.jpg") for count in (0, 1, 70)] == [0, 1, 70]
+        with pytest.raises(TpsfmError, match=r"no features of 'other\.jpg'"):
+            store.count("other.jpg")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_damage(tmp_path):
+    class Mistaken(FeatureStore):
+        @property
+        def kind(self):
+            return self.sort  # no such attribute
+
+    path = tmp_path / "f.h5"
+    write_features(path, 3)
+    content = path.read_bytes()
+    for mode in ("r", "a"):
+        with pytest.raises(AttributeError, match="sort"):
+            Mistaken(path, mode)
+    assert path.read_bytes() == content
 
 
 def test_a_group_is_what_hloc_reads(tmp_path):
@@ -104,15 +114,21 @@ def test_user_errors_are_told_in_a_line(tmp_path):
         store.write("a.jpg", features(0), "key")
         with pytest.raises(TpsfmError, match="in use"):
             subprocess_open(tmp_path / "f.h5")
-    with pytest.raises(TpsfmError, match="not a store of matches"):
-        MatchStore(tmp_path / "f.h5", "a")
+    with pytest.raises(TpsfmError, match="not a store of sketches"):
+        Sketches(tmp_path / "f.h5", "a")
     with FeatureStore(tmp_path / "f.h5") as store, pytest.raises(TpsfmError, match="not open for writing"):
         store.write("b.jpg", features(0), "key")
 
 
+class Sketches(FeatureStore):
+    """Another kind of store."""
+
+    kind = "sketches"
+
+
 def subprocess_open(path) -> None:
     """Open the store in another process; raise here what it raises there."""
-    code = "import sys; from tpsfm.io.store import FeatureStore; FeatureStore(sys.argv[1], 'a')"
+    code = "import sys; from tpsfm.features.store import FeatureStore; FeatureStore(sys.argv[1], 'a')"
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     if run.returncode:
         raise TpsfmError(run.stderr.splitlines()[-1])
@@ -127,17 +143,3 @@ def test_a_file_of_others_is_refused_and_kept(tmp_path):
         with pytest.raises(TpsfmError, match="not a store of features"):
             FeatureStore(path, mode)
     assert path.read_bytes() == content
-
-
-def test_twenty_thousand_pairs_stay_fast(tmp_path):
-    path = tmp_path / "m.h5"
-    matches, scores = np.zeros((200, 2)), np.zeros(200)
-    start = time.process_time()
-    with MatchStore(path, "a") as store:
-        for i in range(20000):
-            store.write("one.jpg", f"{i}.jpg", matches, scores, "key")
-    assert time.process_time() - start < 40  # measured: 8 s
-    start = time.process_time()
-    with MatchStore(path) as store:
-        assert sum(store.key("one.jpg", f"{i}.jpg") == "key" for i in range(20000)) == 20000
-    assert time.process_time() - start < 2  # measured: 0.1 s

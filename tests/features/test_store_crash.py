@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.stored import assert_same, features, leave_unclean, write_features
 from tpsfm.errors import TpsfmError
-from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.features.store import FeatureStore
 
 
 def spans(path) -> dict[str, int]:
@@ -26,34 +26,32 @@ def spans(path) -> dict[str, int]:
 
 
 def test_a_discarded_group_stays_away_after_a_repair(tmp_path):
-    path = tmp_path / "m.h5"
-    with MatchStore(path, "a") as store:
-        store.write("a", "b", [[1, 2]], [0.5], "old")
-        store.write("a", "b", [[3, 4]], [0.5], "new")
-        store.write("a", "c", [[5, 6]], [0.5], "gone")
-        store.discard("a", "c")
+    path = tmp_path / "f.h5"
+    with FeatureStore(path, "a") as store:
+        store.write("a.jpg", features(1), "old")
+        store.write("a.jpg", features(2), "new")
+        store.write("b.jpg", features(3), "gone")
+        store.discard("b.jpg")
     leave_unclean(path)
-    with MatchStore(path, "a") as store:
-        assert store.pairs() == [("a", "b")]
-        assert store.key("a", "b") == "new"
-        assert store.read("a", "b")[0].tolist() == [[3, 4]]
+    with FeatureStore(path, "a") as store:
+        assert store.names() == ["a.jpg"]
+        assert store.key("a.jpg") == "new"
+        assert_same(store.read("a.jpg"), features(2))
 
 
 WRITER = """
 import sys
 import numpy as np
 from tpsfm.features.base import Features
-from tpsfm.io.store import FeatureStore, MatchStore
+from tpsfm.features.store import FeatureStore
 path, first = sys.argv[1], int(sys.argv[2])
 random = np.random.default_rng(first)
-with FeatureStore(path + ".features", "a") as features, MatchStore(path + ".matches", "a") as matches:
+with FeatureStore(path + ".features", "a") as features:
     for i in range(first, first + 100000):
         n = int(random.integers(0, 300))
         features.write(f"folder {i % 3}/{i}.jpg",
             Features(np.full((n, 2), i), np.full(n, i), np.full((n, 8), i % 1000), (i, i)), f"key {i}")
         print("features", i, flush=True)
-        matches.write(f"{i % 7}.jpg", f"{i}.jpg", np.full((n, 2), i), np.full(n, i), f"key {i}")
-        print("matches", i, flush=True)
         if i % 5 == 4:
             print("discarding", i - 1, flush=True)
             features.discard(f"folder {(i - 1) % 3}/{i - 1}.jpg")
@@ -63,7 +61,7 @@ with FeatureStore(path + ".features", "a") as features, MatchStore(path + ".matc
 
 def test_kill_9_loses_nothing_that_was_complete(tmp_path):
     """The writer says what is complete; killed at any moment, thrice over, all of that is there."""
-    done = {"features": set(), "matches": set(), "discarding": set(), "discarded": set()}
+    done = {"features": set(), "discarding": set(), "discarded": set()}
     for turn, seconds in enumerate((0.0, 0.05, 0.4, 0.9)):
         command = [sys.executable, "-c", WRITER, str(tmp_path / "x"), str(turn * 100000)]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -88,11 +86,6 @@ def test_kill_9_loses_nothing_that_was_complete(tmp_path):
                 stored = store.read(name)
                 assert stored.image_size == (i, i)
                 assert (stored.keypoints == i).all() and (stored.descriptors == i % 1000).all()
-        with MatchStore(tmp_path / "x.matches", "a") as store:
-            assert {(f"{i % 7}.jpg", f"{i}.jpg") for i in done["matches"]} <= set(store.pairs())
-            for name0, name1 in store.pairs():
-                matches, scores = store.read(name0, name1)
-                assert (matches == int(name1[:-4])).all() and len(matches) == len(scores)
     assert len(done["features"]) > 100 and done["discarded"]
 
 
@@ -165,13 +158,15 @@ FILLER = """
 import resource, signal, sys
 import numpy as np
 from tpsfm.errors import TpsfmError
-from tpsfm.io.store import MatchStore
+from tpsfm.features.base import Features
+from tpsfm.features.store import FeatureStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
-    with MatchStore(sys.argv[1], "a") as store:
+    with FeatureStore(sys.argv[1], "a") as store:
         for i in range(10000):
-            store.write("a.jpg", f"{i}.jpg", np.full((10000, 2), i), np.zeros(10000), "key")
+            points = np.full((10000, 2), i)
+            store.write(f"{i}.jpg", Features(points, points[:, 0], np.zeros((10000, 1)), (640, 480)), "key")
             print(i, flush=True)
 except TpsfmError as error:
     print(error, file=sys.stderr)
@@ -182,13 +177,13 @@ except TpsfmError as error:
 @pytest.mark.parametrize("limit", [100, 3000, 1_000_000, 8_000_000, 20_000_000])
 def test_a_full_disk_ends_in_one_line_and_spoils_nothing(tmp_path, limit):
     pytest.importorskip("resource")
-    path = tmp_path / "m.h5"
+    path = tmp_path / "f.h5"
     run = subprocess.run(
         [sys.executable, "-c", FILLER, str(path), str(limit)], capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 2, run.stderr
     assert re.fullmatch(rf"cannot write {re.escape(str(path))}: .*\n", run.stderr)
-    with MatchStore(path, "a") as store:
-        assert {f"{i}.jpg" for i in run.stdout.split()} <= {name for _, name in store.pairs()}
-        for name0, name1 in store.pairs():
-            assert (store.read(name0, name1)[0] == int(name1[:-4])).all()
+    with FeatureStore(path, "a") as store:
+        assert {f"{i}.jpg" for i in run.stdout.split()} <= set(store.names())
+        for name in store.names():
+            assert (store.read(name).keypoints == int(name[:-4])).all()

@@ -1,4 +1,4 @@
-"""Features of images and matches of pairs, in HDF5 files that a crash does not spoil."""
+"""Features of images in an HDF5 file that survives a crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FeatureStore(Container):
 
     A group, named by the image's path, holds `keypoints` float32 [N, 2], `scores` float32 [N], `descriptors`
     float16 [D, N] and `image_size` int32 [2]; and `global_descriptor` float32 [G] where there is one.
-    Keys say what a group was made from: a reader that wants another key makes it anew.
+    Keys say what a group was made from: a caller that wants another key makes it anew.
     """
 
     kind = "features"
@@ -68,6 +68,10 @@ class FeatureStore(Container):
         descriptors = np.ascontiguousarray(descriptors.T, np.float32)
         return Features(keypoints, scores, descriptors, (int(size[0]), int(size[1])))
 
+    def count(self, name: str) -> int:
+        """How many keypoints an image has; raises as `read` does where it has no features."""
+        return self._shape(name, "record", "keypoints")[0]
+
     def read_keypoints(self, name: str) -> np.ndarray:
         """An image's keypoints, float32 [N, 2]; raises as `read` does."""
         return self._get(name, "record", ["keypoints"])[0]
@@ -88,53 +92,3 @@ class FeatureStore(Container):
     def read_global(self, name: str) -> np.ndarray:
         """An image's global descriptor, float32 [G]; raises as `read` does."""
         return self._get(name, "global_record", ["global_descriptor"])[0]
-
-
-class MatchStore(Container):
-    """Matches of image pairs, one group a pair: `<name0>/<name1>`, where a '/' within a name is written %2F.
-
-    It holds `matches` uint32 [M, 2], indices into the two images' keypoints, and `scores` float32 [M]. A pair
-    is stored as it is named: (a, b) is not (b, a).
-    """
-
-    kind = "matches"
-    command = "tpsfm match"
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """The pairs that have matches stored (there may be 0 of them), sorted."""
-        return sorted(_pair(path) for path, _ in self._keys)
-
-    def key(self, name0: str, name1: str) -> str | None:
-        """The key of a pair's matches, None where the pair is not stored."""
-        return self._keys.get((_path(name0, name1), "record"))
-
-    def write(self, name0: str, name1: str, matches: np.ndarray, scores: np.ndarray, key: str) -> None:
-        """Store a pair's matches in place of any it had.
-
-        Raises:
-            TpsfmError: the file can't be written.
-        """
-        arrays = {"matches": np.asarray(matches, np.uint32), "scores": np.asarray(scores, np.float32)}
-        self._put(_path(name0, name1), "record", arrays, key)
-
-    def read(self, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:
-        """A pair's matches uint32 [M, 2] and their scores float32 [M].
-
-        Raises:
-            TpsfmError: the store has none, or they are damaged.
-        """
-        matches, scores = self._get(_path(name0, name1), "record", ["matches", "scores"])
-        return matches, scores
-
-    def discard(self, name0: str, name1: str) -> None:
-        """Take out a pair, if it is there."""
-        self._drop(_path(name0, name1), "record", ["matches", "scores"])
-
-
-def _path(name0: str, name1: str) -> str:
-    return "/".join(name.replace("%", "%25").replace("/", "%2F") for name in (name0, name1))
-
-
-def _pair(path: str) -> tuple[str, str]:
-    name0, name1 = (name.replace("%2F", "/").replace("%25", "%") for name in path.split("/"))
-    return name0, name1
