@@ -157,11 +157,11 @@ class XFeat(Peer):
 
     def _load(self, weights: dict) -> torch.nn.Module:
         network = kornia.feature.XFeat()
-        network.net.load_state_dict(weights)
+        network.get_submodule("net").load_state_dict(weights)
         return network
 
     def _detect(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        (found,) = self.network.detectAndCompute(image, top_k=_NO_LIMIT)
+        (found,) = cast(Any, self.network).detectAndCompute(image, top_k=_NO_LIMIT)
         return found["keypoints"], found["scores"], found["descriptors"]
 
 

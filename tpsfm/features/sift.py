@@ -38,14 +38,14 @@ class SIFT(Extractor):
         grey, allowed = reduced(image, mask, self.max_size)
         allowed = None if allowed is None else allowed.astype(np.uint8)
         # The precise upscale of the first octave frees the keypoints of a constant offset of 0.25 px.
-        sift = cv2.SIFT_create(nfeatures=self.max_keypoints, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
+        sift = cv2.SIFT.create(nfeatures=self.max_keypoints, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
         found, descriptors = sift.detectAndCompute(grey, allowed)
         size = grey.shape[::-1]
         if not found:
             return Features.empty(self.dim, image.shape[1::-1])
 
         scores = np.array([keypoint.response for keypoint in found], np.float32)
-        features = Features(cv2.KeyPoint.convert(found), scores, _root(descriptors), size)
+        features = Features(np.array([keypoint.pt for keypoint in found], np.float32), scores, _root(descriptors), size)
         features = enlarged(features, image, mask)
         # OpenCV keeps all that tie with the last one it keeps.
         return features.select(np.argsort(-features.scores, kind="stable")[: self.max_keypoints])

@@ -42,7 +42,7 @@ def fixed_cameras(paths: list[Path], pattern: str) -> dict[Path, str]:
     return cameras
 
 
-def groups(paths: list[Path], sizes: list[tuple[int, int]], cameras: dict[Path, str]) -> list[list[int]]:
+def groups(paths: list[Path], sizes: list[tuple[int, ...]], cameras: dict[Path, str]) -> list[list[int]]:
     """Places in `paths` of the photos of one camera and one size, at least two each."""
     found: dict[tuple, list[int]] = {}
     for i, (path, size) in enumerate(zip(paths, sizes, strict=True)):

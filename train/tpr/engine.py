@@ -88,7 +88,7 @@ class Trainer:
             start_from(network, config.start)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
-        self.learner.to(self.device, memory_format=layout)
+        self.learner.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # not in its stub
         if config.run.compile:
             self.learner.online.compile()
             self.learner.target.compile()

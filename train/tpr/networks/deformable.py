@@ -49,8 +49,8 @@ class DeformableConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         self.steer = nn.Conv2d(inputs, 3 * kernel * kernel, kernel, padding=kernel // 2)
-        nn.init.zeros_(self.steer.weight)
-        nn.init.zeros_(self.steer.bias)
+        for parameter in self.steer.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         taps = self.weight[0, 0].numel()

@@ -82,8 +82,8 @@ class Small(Network):
         self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
         for head in filter(None, (self.rely, self.detail)):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
 
     def dense(self, image: Tensor) -> Dense:
         return self.dense_octaves(image, 1)[0]
