@@ -11,6 +11,7 @@ from abc import abstractmethod
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import kornia
@@ -157,7 +158,7 @@ class XFeat(Peer):
 
     def _load(self, weights: dict) -> torch.nn.Module:
         network = kornia.feature.XFeat()
-        network.get_submodule("net").load_state_dict(weights)
+        network.net.load_state_dict(weights)
         return network
 
     def _detect(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
