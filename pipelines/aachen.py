@@ -1,43 +1,44 @@
-"""Localize Aachen Day-Night's queries (v1.0, v1.1) by local features, for the benchmark's site.
+"""Localize the queries of Aachen Day-Night (v1.0, v1.1), and write a submission for visuallocalization.net.
 
-    python pipelines/aachen.py --data DIR --features tpr --pairs pairs-query-netvlad50.txt --out results/aachen
+    python -m pipelines.aachen --data DIR --features tpr --pairs pairs-query-netvlad50.txt --out results/aachen
 
 DIR holds the official layout: images/images_upright/{db,query,...} (or images_upright/), queries/day_time_queries_with
 _intrinsics.txt and night_time_..., and the reference model: 3D-models/aachen_v_1_1/ (v1.1), 3D-models/aachen_v_1/ or
 3D-models/aachen_cvpr2018_db.nvm with database_intrinsics.txt (v1.0). The reference gives poses, intrinsics and which
-images share points; those are matched, and the map's points triangulated anew. Queries are matched with the images
-that --pairs names (rows "query image", the best first, as hloc writes them), else with those found by our own global
-descriptors. OUT/FEATURES/submission.txt is what the site takes. Where --truth gives poses in that same form, accuracy
-is the share of the queries within both bounds; no alignment is done, and a query without a pose counts as wrong.
+images share points; those pairs are matched, and new points triangulated. Queries are matched with the images in the
+file --pairs (rows "query image", the best first, as hloc writes them), else with those retrieved by our own global
+descriptors. OUT/FEATURES/submission.txt is the file to submit. Where --truth gives poses in that same format, accuracy
+is the share of the queries within both thresholds, without alignment; a query without a pose counts as wrong.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
-from aachen_data import MODELS, Dataset, open_dataset, read_retrieved, read_truth, to_numbers, to_pose
-from chains import Limits
-from common import Pipeline, Results, weights_version
-from known_map import map_known
 
-from tpsfm import pairs
+from pipelines.aachen_data import MODELS, Dataset, open_dataset, read_retrieved, read_truth, to_numbers, to_pose
+from pipelines.chains import LIMITS, Limits, map_known
+from pipelines.common import Pipeline, Results, weights_version
+from tpsfm.cli.options import options
 from tpsfm.evaluation.localization import accuracy
 from tpsfm.evaluation.poses import rotation_angle
-from tpsfm.images import file_digest
+from tpsfm.geometry.model import Pose
+from tpsfm.io.workspace import Workspace
 from tpsfm.localization import Map
 from tpsfm.localization.queries import Query
-from tpsfm.model import Pose
-from tpsfm.reconstruction import Options
-from tpsfm.workspace import Workspace
+from tpsfm.pairs import selection as pairs
+from tpsfm.photos.images import file_digest
+from tpsfm.reconstruction import Stages
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 WITHIN = {f"{metres} m, {degrees}°": (metres, degrees) for metres, degrees in ((0.25, 2), (0.5, 5), (5, 10))}
-# Per cent, as the paper's table prints them (CVPR 2023). It names neither version nor light; all of its numbers are
+# Per cent, from the table of TPR (CVPR 2023). It names neither version nor light; all of its numbers are
 # multiples of 1/191, and 191 is the number of v1.1's night queries.
 PUBLISHED = {
     "RootSIFT": (53.4, 62.3, 72.3),
@@ -51,26 +52,26 @@ PUBLISHED = {
 }
 
 
-def build_map(root: Path, data: Dataset, options: Options, neighbours: int) -> Workspace:
-    """The map of the reference's images with the features of `options`; what is done already stays."""
+def build_map(root: Path, data: Dataset, stages: Stages, neighbours: int) -> Workspace:
+    """The map of the reference's images with the features of `stages`; finished stages are kept."""
     return map_known(
         root,
         data.images,
         data.model,
         lambda names: pairs.from_covisibility({name: data.seen[name] for name in names}, neighbours),
-        options,
+        stages,
     )
 
 
 def localize(map: Map, images: Path, query: Query, retrieved: list[str] | None) -> dict:
-    """A query's row: its pose as seven numbers, or why there is none."""
+    """A query's row: its pose as seven numbers, or the reason for none."""
     found = map.localize(images / query.name, query.camera, query.name, retrieved)
     row = {"inliers": found.inliers, "seconds": sum(found.seconds.values()), "reason": found.reason}
     return row if found.pose is None else row | {"pose": to_numbers(found.pose)}
 
 
 def summary(rows: Mapping[str, dict], truth: Mapping[str, Pose]) -> dict:
-    """A line of the table: of queries by name."""
+    """The table's line for the rows of queries by name."""
     line = {
         "queries": len(rows),
         "localized": sum("pose" in row for row in rows.values()),
@@ -96,33 +97,41 @@ def _errors(row: dict, truth: Pose) -> tuple[float, float]:
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the dataset.")
-@click.option("--version", type=click.Choice(list(MODELS)), help="The newest that is there if left out.")
+@click.option("--version", type=click.Choice(list(MODELS)), help="The newest there if left out.")
 @click.option("--features", multiple=True, default=("tpr",), show_default=True, help="May be repeated.")
 @click.option("--pairs", "pairs_file", type=FILE, help='Rows "query image", e.g. NetVLAD\'s.')
 @click.option("--truth", type=FILE, help="Rows 'name qw qx qy qz tx ty tz' of queries.")
 @click.option("--retrieved", default=50, show_default=True, help="Images to match a query with, without --pairs.")
 @click.option("--covisible", default=20, show_default=True, help="Images to match each one of the map with.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
-@click.option("--max-keypoints", default=8192, show_default=True)
-@click.option("--max-size", default=1600, show_default=True)
+@options(LIMITS)
 @click.option("--threads", default=-1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
-def main(data, version, features, pairs_file, truth, retrieved: int, covisible: int, out: Path, **limits) -> None:
+def main(
+    data: Path,
+    version: str | None,
+    features: tuple[str, ...],
+    pairs_file: Path | None,
+    truth: Path | None,
+    retrieved: int,
+    covisible: int,
+    out: Path,
+    **limits: Any,
+) -> None:
     dataset = open_dataset(data, version)
     chosen = read_retrieved(pairs_file, dataset) if pairs_file else {}
     poses = read_truth(truth) if truth else {}
-    rely = {"version": dataset.version, "retrieved": file_digest(pairs_file)[:8] if pairs_file else retrieved}
-    rely |= {"covisible": covisible, **limits, "weights": weights_version(limits["weights"])}
-    del rely["threads"]  # they change no result
-    results = Results(out, f"Aachen Day-Night v{dataset.version}", rely)
+    depends = {"version": dataset.version, "retrieved": file_digest(pairs_file)[:8] if pairs_file else retrieved}
+    depends |= {"covisible": covisible, **limits, "weights": weights_version(limits["weights"])}
+    del depends["threads"]  # no result depends on them
+    results = Results(out, f"Aachen Day-Night v{dataset.version}", depends)
     lines: dict[str, dict] = {}
     for name in features:
 
         @cache
-        def load(name=name) -> Map:
-            options = Options(**Limits(**limits).options(name))
-            workspace = build_map(out / name / "map", dataset, options, covisible)
+        def load(name: str = name) -> Map:
+            stages = Stages.of(**Limits(**limits).options(name))
+            workspace = build_map(out / name / "map", dataset, stages, covisible)
             return Map(workspace.root, top_k=retrieved)
 
         found: dict[str, dict] = {}
@@ -130,17 +139,18 @@ def main(data, version, features, pairs_file, truth, retrieved: int, covisible: 
             rows = {}
             with click.progressbar(queries, label=f"{name}, {light}", file=sys.stderr) as bar:
                 for query in bar:
-                    rows[query.name] = results.row(
-                        f"{name} {query.name}",
-                        lambda query=query: localize(load(), dataset.images, query, chosen.get(query.name)),
-                    )
+
+                    def compute(query: Query = query, load: Callable[[], Map] = load) -> dict:
+                        return localize(load(), dataset.images, query, chosen.get(query.name))
+
+                    rows[query.name] = results.row(f"{name} {query.name}", compute)
             lines[f"{name}, {light}"] = summary(rows, poses)
             found |= rows
         numbers = {Path(query).name: row["pose"] for query, row in found.items() if "pose" in row}
         submission = "".join(" ".join([query, *map(repr, pose)]) + "\n" for query, pose in numbers.items())
         (out / name / "submission.txt").write_text(submission)
     results.table({"queries": "d", "localized": "d", "inliers": ".0f", "s a query": ".2f"}, lines)
-    if poses:
+    if truth is not None:
         results.say(f"Accuracy in % against {truth.name}, without any alignment:")
         results.table({"with truth": "d", **dict.fromkeys(WITHIN, ".1f"), "median m": ".3f", "median °": ".3f"}, lines)
     results.published("As the paper prints them; not measured here:", list(WITHIN), ".1f", PUBLISHED)

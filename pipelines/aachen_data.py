@@ -1,17 +1,18 @@
-"""Aachen Day-Night on disk: images, queries, the reference model, pairs and poses."""
+"""Readers for Aachen Day-Night: images, queries, the reference model (COLMAP or NVM), pairs and poses."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from nvm import read_nvm
 
 from tpsfm import TpsfmError, colmap
+from tpsfm.geometry.model import Camera, Model, Pose, quaternion, read_model, read_observations, rotation_matrix
 from tpsfm.localization.queries import Query, list_queries
-from tpsfm.model import Model, Pose, quaternion, read_model, read_observations, rotation_matrix
 
 LIGHTS = ("day", "night")
 MODELS = {"1.1": "aachen_v_1_1", "1.0": "aachen_v_1"}
@@ -20,7 +21,7 @@ NVM = "aachen_cvpr2018_db.nvm"
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the layout holds.
+    """The dataset.
 
     Attributes:
         version: "1.0" or "1.1".
@@ -38,10 +39,10 @@ class Dataset:
 
 
 def open_dataset(data: Path, version: str | None) -> Dataset:
-    """Read the layout; `version` None is the newest there.
+    """Read the dataset; `version` None is the newest there.
 
     Raises:
-        TpsfmError: something is missing, which is named, or damaged.
+        TpsfmError: something is missing, or damaged.
     """
     images = data / "images" / "images_upright"
     if not images.is_dir() and (data / "images_upright").is_dir():
@@ -117,3 +118,67 @@ def to_pose(numbers: list[float]) -> Pose:
 def to_numbers(pose: Pose) -> list[float]:
     """qw qx qy qz tx ty tz of a pose."""
     return [*map(float, quaternion(pose.rotation)), *map(float, pose.translation)]
+
+
+def read_nvm(path: Path, intrinsics: Path) -> tuple[Model, dict[str, np.ndarray]]:
+    """Cameras, poses and points of the first model in one of VisualSFM's NVM files.
+
+    Args:
+        path: the file; a camera's row is `name focal qw qx qy qz cx cy cz distortion 0`, c its centre.
+        intrinsics: rows `name MODEL width height params...`; they take the place of the NVM's own.
+
+    Returns:
+        The model, and by image name the rows of `Model.points` that it sees, int64 [K].
+
+    Raises:
+        TpsfmError: a file is missing or damaged, or a camera has no intrinsics.
+    """
+    cameras = {query.name: query.camera for query in list_queries(intrinsics)[1]}
+    try:
+        with path.open(encoding="utf-8") as file:
+            rows = (row for row in map(str.split, file) if row)
+            if next(rows, [""])[0] != "NVM_V3":
+                raise ValueError
+            places = {row[0]: np.array(row[2:9], float) for row in islice(rows, int(next(rows)[0]))}
+            points, photos, seen = _points(rows)
+    except OSError as error:
+        raise TpsfmError(f"can't read {path}: {error.strerror}") from None
+    except (ValueError, IndexError, StopIteration):
+        raise TpsfmError(f"{path} is damaged or not an NVM_V3 file") from None
+    ids: dict[tuple[str, int, int, tuple[float, ...]], int] = {}
+    images = {}
+    for name, place in places.items():
+        camera = cameras.get(name)
+        if camera is None:
+            raise TpsfmError(f"{intrinsics} has no camera for '{name}' of {path}")
+        key = (camera.model, camera.width, camera.height, tuple(camera.params))
+        camera_id = ids.setdefault(key, len(ids) + 1)
+        turn = rotation_matrix(place[:4].tolist())
+        images[name] = Pose(camera_id, turn, -turn @ place[4:])
+    model = Model(
+        {number: Camera(name, width, height, list(params)) for (name, width, height, params), number in ids.items()},
+        dict(sorted(images.items())),
+        points,
+        np.zeros((len(points), 3), np.uint8),
+        np.zeros(len(points), np.float32),
+        np.bincount(seen, minlength=len(points)).astype(np.int32),
+    )
+    order = np.argsort(photos, kind="stable")
+    ends = np.searchsorted(photos[order], np.arange(1, len(places)))
+    return model, dict(zip(places, np.split(seen[order], ends), strict=True))
+
+
+def _points(rows: Iterator[list[str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points [P, 3], and of each observation the photo's number and the point's."""
+    points, photos, lengths = [], [], []
+    count = int(next(rows)[0])
+    for row in islice(rows, count):  # x y z r g b, how many, and of each: photo, feature, x, y
+        points.append([float(value) for value in row[:3]])
+        lengths.append(int(row[6]))
+        photos.append(np.array(row[7 : 7 + 4 * lengths[-1] : 4], np.int64))
+        if len(photos[-1]) != lengths[-1]:
+            raise ValueError
+    if len(points) != count:
+        raise ValueError
+    seen = np.repeat(np.arange(len(points)), lengths)
+    return np.array(points).reshape(-1, 3), np.concatenate([np.empty(0, np.int64), *photos]), seen

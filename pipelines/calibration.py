@@ -1,28 +1,29 @@
-"""Whether the uncertainty of a localized photo is true: rendered queries with known poses in a map made once.
+"""Calibration of the reported uncertainty: errors of rendered queries with known poses.
 
-    python pipelines/calibration.py --queries 200 --out results/calibration
+    python -m pipelines.calibration --queries 200 --out results/calibration
 
-A courtyard is rendered from a walk, which is mapped, and from random places between, in front of and above that walk,
-which are localized. The map is laid over the known cameras by its own. "inside" is the share of the localized whose
-true error lies within the reported 95 % uncertainty: it should be 95 %.
+A courtyard is rendered along a walk, whose photos are mapped, and from random places between, in front of and above it,
+whose photos are localized. The map is aligned with the known poses of its photos. "inside" is the share of the
+localized queries whose true error is within the reported 95 % uncertainty: it should be 95 %.
 """
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
-from common import Pipeline, Results, weights_version
 
 import tpsfm
-from tpsfm.demo import camera_path, render_scene
+from pipelines.common import Pipeline, Results, weights_version
+from tpsfm.demo.dataset import camera_path, render_scene
+from tpsfm.demo.rendering import View, look_at
 from tpsfm.evaluation.localization import align_map, localization_errors
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.images import list_images
-from tpsfm.rendering import View, look_at
+from tpsfm.photos.images import list_images
 
 SIZE = (640, 480)
 COLUMNS = {
@@ -32,7 +33,7 @@ COLUMNS = {
 
 
 def random_views(count: int, seed: int) -> list[View]:
-    """Cameras at random places in the ring that the walk's two passes bound, looking at the courtyard."""
+    """Cameras at random places in the ring between the walk's two passes, looking at the courtyard."""
     rng = np.random.default_rng([seed, 3])
     walk = camera_path(2, SIZE, seed)[0]
     views = []
@@ -56,7 +57,7 @@ def render(out: Path, views: int, queries: int, seed: int) -> None:
 
 
 def measure(features: str, views: int, queries: int, seed: int, weights: Path | None) -> dict:
-    """Errors of every query, in the truth's metres and degrees, and what was reported of them."""
+    """True errors of every query, metres and degrees, and the reported uncertainties."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)
         render(out, views, queries, seed)
@@ -77,7 +78,7 @@ def measure(features: str, views: int, queries: int, seed: int, weights: Path | 
 
 
 def summary(row: dict) -> dict:
-    """A line of the table."""
+    """The table's line for a row."""
     values = {key: np.array([np.nan if x is None else x for x in value], float) for key, value in row.items()}
     good = np.isfinite(values["position"])
     position, rotation, allowed, turn = (
@@ -98,7 +99,7 @@ def summary(row: dict) -> dict:
 @click.option("--features", multiple=True, default=("tpr", "sift"), show_default=True, help="May be repeated.")
 @click.option("--views", default=40, show_default=True, help="Photos in the map.")
 @click.option("--queries", default=200, show_default=True)
-@click.option("--scenes", default=1, show_default=True, help="Courtyards, each with so many queries.")
+@click.option("--scenes", default=1, show_default=True, help="Courtyards, each with that many queries.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json and results.md.")
 def main(features: tuple[str, ...], views: int, queries: int, scenes: int, weights: Path | None, out: Path) -> None:
@@ -108,7 +109,7 @@ def main(features: tuple[str, ...], views: int, queries: int, scenes: int, weigh
     for name in features:
         for seed in range(scenes):
             key = f"{name}, courtyard {seed}"
-            row = results.row(key, lambda: measure(name, views, queries, seed, weights))  # noqa: B023
+            row = results.row(key, partial(measure, name, views, queries, seed, weights))
             lines[key] = summary(row)
     results.table(COLUMNS, lines)
     results.write()

@@ -1,4 +1,4 @@
-"""What every benchmark shares: rows that are computed once, tables in Markdown, and what machine it was."""
+"""Shared by all benchmarks: results that resume, tables in Markdown, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import metadata
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import numpy as np
 
 from tpsfm.errors import TpsfmError
+from tpsfm.features import Extractor, load_extractor
+
+T = TypeVar("T")
 
 PACKAGES = {"torch": "torch", "pycolmap": "pycolmap", "opencv": "opencv-python-headless", "tpsfm": "tpsfm"}
 
 
 class Pipeline(click.Command):
-    """A command that ends in one line where a user can mend what is wrong: `@click.command(cls=Pipeline)`."""
+    """A click command that prints a `TpsfmError` as one line: `@click.command(cls=Pipeline)`."""
 
-    def invoke(self, context: click.Context):
+    def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
         except TpsfmError as error:
@@ -34,19 +38,19 @@ class Pipeline(click.Command):
 
 
 class Results:
-    """The results of a benchmark, which goes on where it stopped.
+    """The results of a benchmark, saved row by row so that an interrupted run resumes.
 
     Args:
-        out: folder of `results.json` and `results.md`; None keeps nothing.
+        out: folder of `results.json` and `results.md`; None writes no files.
         title: heading of the Markdown.
-        options: whatever the rows depend on beside their keys (limits, a digest of weights); a folder that holds
-            rows made with other options is refused.
+        options: what the rows depend on besides their keys (limits, a digest of weights); a folder with rows made
+            with other options is refused.
 
     Raises:
         TpsfmError: `out` holds rows of another benchmark or of other options, or can't be read.
     """
 
-    def __init__(self, out: Path | None, title: str, options: Mapping | None = None):
+    def __init__(self, out: Path | None, title: str, options: Mapping | None = None) -> None:
         self.out, self.title, self.options = out, title, _plain(dict(options or {}))
         self.rows: dict[str, dict] = {}
         self._text: list[str] = []
@@ -58,18 +62,18 @@ class Results:
         if not path.exists():
             return
         try:
-            kept = json.loads(path.read_text())
-            same = (kept["title"], kept["options"]) == (self.title, self.options)
-            self.rows = dict(kept["rows"])
+            saved = json.loads(path.read_text())
+            same = (saved["title"], saved["options"]) == (self.title, self.options)
+            self.rows = dict(saved["rows"])
         except (OSError, ValueError, KeyError, TypeError):
             raise TpsfmError(f"'{path}' holds no results of this benchmark; choose another --out") from None
         if not same:
             raise TpsfmError(f"'{path}' was made with other options; choose another --out or delete it")
 
     def row(self, key: str, compute: Callable[[], dict]) -> dict:
-        """The row of that key: the one kept, or `compute()`, which is kept at once.
+        """The saved row of that key, or else `compute()`, which is saved at once.
 
-        Its values are numbers, strings and lists of these; a number that isn't finite becomes None.
+        Values are numbers, strings and lists of these; a number that isn't finite becomes None.
         """
         if key not in self.rows:
             self.rows[key] = _plain(compute())
@@ -77,11 +81,11 @@ class Results:
         return self.rows[key]
 
     def table(self, columns: Mapping[str, str], rows: Mapping[str, Mapping] | None = None) -> None:
-        """Print a Markdown table; `results.md` will hold it too.
+        """Print a Markdown table, and add it to `results.md`.
 
         Args:
-            columns: names of values and how to format them: {"MMA@3": ".1f"}; a value that is missing shows as –.
-            rows: what to show, by the heading of each line; all rows if left out.
+            columns: names of values and their formats, {"MMA@3": ".1f"}; a missing value is shown as –.
+            rows: values by the heading of each line; all rows if left out.
         """
         lines = ["| | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 1)]
         for heading, values in (self.rows if rows is None else rows).items():
@@ -90,7 +94,7 @@ class Results:
         self.say("\n".join(lines))
 
     def published(self, text: str, columns: Sequence[str], style: str, rows: Mapping[str, Sequence[float]]) -> None:
-        """Say that, and print a table of what others measured: a value for each column."""
+        """Print `text` and a table of published results: a value for each column."""
         self.say(text)
         self.table(
             dict.fromkeys(columns, style),
@@ -98,7 +102,7 @@ class Results:
         )
 
     def say(self, text: str) -> None:
-        """Print a paragraph; `results.md` will hold it too."""
+        """Print a paragraph, and add it to `results.md`."""
         print(text + "\n", flush=True)
         self._text.append(text)
 
@@ -107,9 +111,14 @@ class Results:
         if self.out is None:
             return
         self._save()
-        told = ", ".join(f"{name} {value}" for name, value in machine().items() if value)
+        made_with = ", ".join(f"{name} {value}" for name, value in machine().items() if value)
         options = ", ".join(f"{name} {value}" for name, value in self.options.items())
-        parts = [f"# {self.title}", *self._text, *([f"Options: {options}."] if options else []), f"Made with {told}."]
+        parts = [
+            f"# {self.title}",
+            *self._text,
+            *([f"Options: {options}."] if options else []),
+            f"Made with {made_with}.",
+        ]
         (self.out / "results.md").write_text("\n\n".join(parts) + "\n")
 
     def _save(self) -> None:
@@ -136,14 +145,12 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def load(features: str, weights: Path | None, **limits):
-    """The extractor of that name; `weights` are those of tpr, None for the shipped ones, and no matter to others.
+def load(features: str, weights: Path | None, **limits: int) -> Extractor:
+    """The extractor of that name; `weights` are those of tpr (None: the shipped ones), ignored for others.
 
     Raises:
         TpsfmError: as `tpsfm.load_extractor`.
     """
-    from tpsfm.features import load_extractor
-
     return load_extractor(features, **limits, **({"weights": weights} if features == "tpr" else {}))
 
 
@@ -162,26 +169,26 @@ def weights_version(weights: Path | None) -> str:
 
 
 def peak_memory() -> float:
-    """MiB: the most that this process has held so far (getrusage would count its parent's too)."""
+    """Peak resident memory of this process so far, MiB (getrusage would include its parent's)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def in_process(function: Callable, *arguments):
-    """What `function(*arguments)` gives, and MiB at its peak, in a fresh process.
+def in_process(function: Callable[..., T], *arguments: object) -> tuple[T, float]:
+    """The result of `function(*arguments)` in a fresh process, and that process's peak memory in MiB.
 
     Raises:
-        TpsfmError: the process died, as where memory runs out; what the function raises comes through.
+        TpsfmError: the process died, for example out of memory. What the function raises is raised.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             return pool.submit(_with_peak, function, arguments).result()
         except BrokenProcessPool:
-            raise TpsfmError(f"'{function.__name__}' ended its process; was there memory enough?") from None
+            raise TpsfmError(f"'{function.__name__}' ended its process; it may have run out of memory") from None
 
 
-def _with_peak(function: Callable, arguments: tuple):
+def _with_peak(function: Callable[..., T], arguments: tuple) -> tuple[T, float]:
     return function(*arguments), peak_memory()
 
 
@@ -192,12 +199,12 @@ def _cpu() -> str:
     return found[0] if found else platform.processor() or platform.machine()
 
 
-def _cell(value, style: str) -> str:
+def _cell(value: object, style: str) -> str:
     return "–" if value is None else format(value, style)
 
 
-def _plain(value):
-    """Arrays, paths and numpy's numbers as what JSON holds."""
+def _plain(value: Any) -> Any:
+    """Arrays, paths and NumPy scalars as JSON values."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

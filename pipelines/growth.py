@@ -1,33 +1,34 @@
-"""How the time of a query grows with the map: the same queries, from one rendered courtyard to a town of them.
+"""Time of a query against the size of the map: the same queries in maps of 1, 10, 100 ... rendered courtyards.
 
-    python pipelines/growth.py --out results/growth
+    python -m pipelines.growth --out results/growth
 
-The town is a row of courtyards, no two alike, 100 m from each other, each with ten photos; a map of N photos holds the
-first N / 10. Its cameras and poses are the rendered ones, its points are triangulated. All queries are taken in the
-first courtyard, the same for every map. Milliseconds and centimetres are medians over them; "first image" is the share
-whose first retrieved image shows their courtyard.
+The town is a row of different courtyards, 100 m apart, each with ten photos; a map of N photos holds the first N / 10.
+Its cameras and poses are the rendered ones, its points are triangulated. All queries are taken in the first courtyard,
+the same for every map. Milliseconds and centimetres are medians over the queries; "first image" is the share whose
+first retrieved image shows their courtyard.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from itertools import combinations, groupby
 from pathlib import Path
 
 import click
 import numpy as np
-from calibration import SIZE, random_views
-from common import Pipeline, Results, in_process, weights_version
-from known_map import map_known
-from localization import STEPS
 
 import tpsfm
-from tpsfm.demo import camera_path, render_scene
-from tpsfm.model import Camera, Model, Pose
+from pipelines.calibration import SIZE, random_views
+from pipelines.chains import map_known
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from pipelines.localization import STEPS
+from tpsfm.demo.dataset import camera_path, render_scene
+from tpsfm.demo.rendering import View
+from tpsfm.geometry.model import Camera, Model, Pose
 from tpsfm.progress import Terminal
-from tpsfm.reconstruction import Options
-from tpsfm.rendering import View
+from tpsfm.reconstruction import Stages
 
 PHOTOS = 10  # of a courtyard
 APART = np.array([100.0, 0, 0])  # metres from one courtyard to the next
@@ -39,12 +40,12 @@ COLUMNS = {
 
 
 def walk(courtyard: int) -> dict[str, View]:
-    """The cameras of a courtyard's photos by name, where the courtyard was rendered."""
+    """The cameras of a courtyard's photos by name, in that courtyard's frame."""
     return {f"{i:02d}.jpg": view for i, view in enumerate(camera_path(PHOTOS, SIZE, courtyard))}
 
 
 def render(out: Path, courtyards: int, queries: int) -> None:
-    """Write out/town/COURTYARD/*.jpg and out/queries/*.jpg, but what is there already."""
+    """Write out/town/COURTYARD/*.jpg and out/queries/*.jpg, unless they exist."""
     sights = [(out / "town" / f"{i:04d}", i, walk(i)) for i in range(courtyards)]
     asked = {f"{i:03d}.jpg": view for i, view in enumerate(random_views(queries, seed=0))}
     sights.append((out / "queries", 0, asked))
@@ -58,7 +59,7 @@ def render(out: Path, courtyards: int, queries: int) -> None:
 
 
 def town(courtyards: int) -> Model:
-    """Its cameras and poses."""
+    """The cameras and poses of a town, without points."""
     images, first = {}, walk(0)["00.jpg"]
     for courtyard in range(courtyards):
         for name, view in walk(courtyard).items():
@@ -75,7 +76,7 @@ def neighbours(names: list[str]) -> list[tuple[str, str]]:
 
 
 def localize(workspace: Path, queries: Path) -> dict:
-    """What the map says of each query, and seconds by step; each is localized twice, and the second time counts."""
+    """The result and seconds by step of each query; each is localized twice, and the second time counts."""
     start = time.perf_counter()
     loaded = tpsfm.Map(workspace)
     row = {
@@ -97,16 +98,16 @@ def localize(workspace: Path, queries: Path) -> dict:
     }
 
 
-def measure(out: Path, courtyards: int, options: Options) -> dict:
-    """A map of so many courtyards, and the queries in it."""
-    root = out / f"{options.features}_{courtyards}"
-    map_known(root, out / "town", town(courtyards), neighbours, options)
+def measure(out: Path, courtyards: int, stages: Stages) -> dict:
+    """Make a map of `courtyards` courtyards and localize the queries in it."""
+    root = out / f"{stages.features.features}_{courtyards}"
+    map_known(root, out / "town", town(courtyards), neighbours, stages)
     row, peak = in_process(localize, root, out / "queries")
     return row | {"peak MiB": peak}
 
 
 def summary(row: Mapping) -> dict:
-    """A line of the table."""
+    """The table's line for a row."""
     errors = np.array([np.inf if error is None else error for error in row["error"]])
     seconds = {step: np.array(values) for step, values in row["seconds"].items()}
     return {
@@ -128,15 +129,15 @@ def summary(row: Mapping) -> dict:
 @click.option("--queries", default=50, show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
-def main(features: tuple[str, ...], courtyards: tuple[int, ...], queries: int, weights: Path | None, out: Path):
+def main(features: tuple[str, ...], courtyards: tuple[int, ...], queries: int, weights: Path | None, out: Path) -> None:
     results = Results(out, "Growth of a query's time", {"queries": queries, "weights": weights_version(weights)})
     render(out, max(courtyards), queries)
     lines = {}
     for name in features:
-        options = Options(features=name, weights=weights if name == "tpr" else None)
+        stages = Stages.of(features=name, weights=weights if name == "tpr" else None)
         for count in courtyards:
             key = f"{name}, {PHOTOS * count} photos"
-            lines[key] = summary(results.row(key, lambda: measure(out, count, options)))  # noqa: B023
+            lines[key] = summary(results.row(key, partial(measure, out, count, stages)))
     results.table(COLUMNS, lines)
     results.write()
 

@@ -1,35 +1,36 @@
 """Matching accuracy on homography sequences in the HPatches layout.
 
-    python pipelines/hpatches.py --data DIR --features tpr --features sift --out results/hpatches
+    python -m pipelines.hpatches --data DIR --features tpr --features sift --out results/hpatches
 
 DIR holds one folder a sequence (`i_...` illumination, `v_...` viewpoint) with images 1 to 6 and H_1_2 to H_1_6.
 MMA, features and matches: full resolution, at most 5,000 keypoints, mutual nearest neighbours, mean over each
 sequence's five pairs (six images), then over sequences; the eight sequences of large images that D2-Net's protocol
 leaves out are left out. Homography AUC: shorter side 480, 1,024 keypoints, MAGSAC 3 px, mean corner error, over all
 pairs. Repeatability and localisation error: of those 1,024 keypoints, at 3 px, in both directions, in what both show.
-With --turned the other images are turned by quarters where small copies say that they are turned, as `tpsfm reconstruct
---turned` does.
-Run again with the same --out, it goes on with the sequence where it stopped.
+With --turned the other images are turned by the multiple of 90° estimated on small copies, as `tpsfm reconstruct
+--turned` does. Run again with the same --out, an interrupted run resumes.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 import cv2
 import numpy as np
-from common import Pipeline, Results, load
 
 import tpsfm
+from pipelines.common import Pipeline, Results, load
+from pipelines.plots import curves, side_by_side
 from tpsfm.evaluation.homography import corner_error, matching_accuracy, repeatability
 from tpsfm.evaluation.poses import pose_auc
+from tpsfm.features import Features
 from tpsfm.features.upright import upright_features
-from tpsfm.images import read_image, turned
-from tpsfm.matching import mutual_nearest
-from tpsfm.turns import preview, relative_turn
-from tpsfm.view.charts import beside, curves
-from tpsfm.workspace import digest
+from tpsfm.io.workspace import digest
+from tpsfm.matching.nearest import mutual_nearest
+from tpsfm.photos.images import read_image, turned
+from tpsfm.reconstruction.turns import preview, relative_turn
 
 THRESHOLDS = np.arange(1, 11)
 AUC_THRESHOLDS = (1, 2, 3, 5)
@@ -59,7 +60,7 @@ PUBLISHED = {
 
 
 def sequences(data: Path) -> list[Path]:
-    """The folders of the sequences that count."""
+    """The folders of the sequences that are evaluated."""
     folders = data.iterdir() if data.is_dir() else []
     found = sorted(folder for folder in folders if folder.name not in LARGE and (folder / "H_1_2").exists())
     if not found:
@@ -67,8 +68,8 @@ def sequences(data: Path) -> list[Path]:
     return found
 
 
-def read_sequence(folder: Path):
-    """The first image, and the others with their homographies from it."""
+def read_sequence(folder: Path) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """The first image, and the five others with their homographies from the first."""
     files = {path.stem: path for path in folder.iterdir() if path.suffix in {".png", ".ppm", ".jpg"}}
     missing = [i for i in "123456" if i not in files]
     if missing:
@@ -80,7 +81,7 @@ def read_sequence(folder: Path):
     return read_image(files["1"]), [(read_image(files[str(i)]), h) for i, h in enumerate(homographies, 2)]
 
 
-def matched(first, second) -> tuple[np.ndarray, np.ndarray]:
+def matched(first: Features, second: Features) -> tuple[np.ndarray, np.ndarray]:
     """The matched points of two images' features."""
     index = mutual_nearest(first.descriptors, second.descriptors)[0].astype(int)
     return first.keypoints[index[:, 0]], second.keypoints[index[:, 1]]
@@ -101,7 +102,7 @@ def between_smaller(homography: np.ndarray, first: np.ndarray, second: np.ndarra
 
 
 def orientations(extractor: tpsfm.Extractor, first: np.ndarray, others: list[np.ndarray]) -> list[int]:
-    """How each of the other images is to be seen (as an EXIF orientation) to be turned as the first is."""
+    """The EXIF orientation that turns each of the other images as the first is."""
     shown = preview(extractor, first, 1)
     turns = (relative_turn(shown, preview(extractor, other, 1)) for other in others)
     return [turned(1, quarters if margin else 0) for quarters, margin in turns]
@@ -129,7 +130,7 @@ def measure(folder: Path, large: tpsfm.Extractor, small: tpsfm.Extractor, turn: 
     repeated, localisation = np.array(again).T
     return {
         "mma": 100 * np.mean(accuracy, 0),
-        "auc": 100 * np.array(pose_auc(errors, AUC_THRESHOLDS)),
+        "auc": 100 * np.array(pose_auc(np.array(errors), AUC_THRESHOLDS)),
         "repeatability": 100 * repeated.mean(),
         "localisation": np.nanmean(localisation) if np.isfinite(localisation).any() else np.nan,
         "features": np.mean(counts),
@@ -137,8 +138,8 @@ def measure(folder: Path, large: tpsfm.Extractor, small: tpsfm.Extractor, turn: 
     }
 
 
-def mean(rows: dict[str, dict], name: str, kind: str = ""):
-    """The mean of a value over the sequences of a kind that have it; None where there are none."""
+def mean(rows: dict[str, dict], name: str, kind: str = "") -> np.ndarray | None:
+    """The mean of a value over the sequences whose names start with `kind`; None if no sequence has the value."""
     values = [row[name] for sequence, row in rows.items() if sequence.startswith(kind) and row[name] is not None]
     return np.mean(values, 0) if values else None
 
@@ -148,9 +149,9 @@ def line(rows: dict[str, dict]) -> dict:
     mma = {kind: mean(rows, "mma", start) for kind, start in KINDS.items()}
     auc = mean(rows, "auc")
     return {
-        **{f"MMA@{t}": mma["all"][t - 1] for t in (1, 3, 5, 10)},
-        **{f"{kind} @3": None if mma[kind] is None else mma[kind][2] for kind in ("illumination", "viewpoint")},
-        **{f"AUC@{t}": value for t, value in zip(AUC_THRESHOLDS, auc, strict=True)},
+        **{f"MMA@{t}": _at(mma["all"], t - 1) for t in (1, 3, 5, 10)},
+        **{f"{kind} @3": _at(mma[kind], 2) for kind in ("illumination", "viewpoint")},
+        **{f"AUC@{t}": _at(auc, i) for i, t in enumerate(AUC_THRESHOLDS)},
         "repeatability": mean(rows, "repeatability"),
         "localisation px": mean(rows, "localisation"),
         "features": mean(rows, "features"),
@@ -158,14 +159,18 @@ def line(rows: dict[str, dict]) -> dict:
     }
 
 
+def _at(values: np.ndarray | None, index: int) -> float | None:
+    return None if values is None else float(values[index])
+
+
 def figure(measured: dict[str, dict[str, dict]]) -> str:
     """MMA over the threshold: all sequences, illumination, viewpoint."""
     charts = []
     for kind, start in KINDS.items():
-        lines = {name: mean(rows, "mma", start) for name, rows in measured.items()}
-        lines = {name: values for name, values in lines.items() if values is not None}
+        means = {name: mean(rows, "mma", start) for name, rows in measured.items()}
+        lines = {name: values for name, values in means.items() if values is not None}
         charts.append(curves(THRESHOLDS, lines, f"MMA, {kind}", "px", top=100))
-    return beside(charts)
+    return side_by_side(charts)
 
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
@@ -173,8 +178,8 @@ def figure(measured: dict[str, dict[str, dict]]) -> str:
 @click.option("--features", multiple=True, default=("tpr", "sift"), show_default=True, help="May be repeated.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json, results.md and mma.svg.")
-@click.option("--each", is_flag=True, help="Also a line for each sequence.")
-@click.option("--turned", "turn", is_flag=True, help="Turn images by quarters where small copies say so.")
+@click.option("--each", is_flag=True, help="Also print a line for each sequence.")
+@click.option("--turned", "turn", is_flag=True, help="Estimate and undo 90° rotations.")
 def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path | None, each: bool, turn: bool) -> None:
     folders = sequences(data)
     results = Results(out, "Homography sequences")
@@ -184,9 +189,7 @@ def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path 
         small = load(name, weights, max_keypoints=AUC_KEYPOINTS, max_size=LONGEST)
         version = digest([large.fingerprint, small.fingerprint, turn])[:8]
         measured[name] = {
-            folder.name: results.row(
-                f"{name} {version} {folder.name}", lambda f=folder, a=large, b=small: measure(f, a, b, turn)
-            )
+            folder.name: results.row(f"{name} {version} {folder.name}", partial(measure, folder, large, small, turn))
             for folder in folders
         }
     lines = {name: line(rows) for name, rows in measured.items()}

@@ -1,12 +1,12 @@
-"""Visual odometry on KITTI by local features, side by side.
+"""Monocular visual odometry on KITTI with several features side by side.
 
-    python pipelines/kitti.py --data DIR --sequence 00 --features tpr --features sift --features orb --out results/kitti
+    python -m pipelines.kitti --data DIR --sequence 00 --features tpr --features sift --features orb --out results/kitti
 
 DIR holds KITTI's official layout: sequences/00/image_0/*.png and sequences/00/calib.txt, and poses/00.txt where the
 truth is known. A folder with image_0/, calib.txt and poses.txt of its own is one sequence, named after the folder.
-The path of every frame is written in KITTI's format to OUT/FEATURES/00.txt. One camera can't know the scale: RMSE,
-APE and RPE (from each frame to the next) follow after an alignment with the true path, by a similarity for the whole
-sequence unless --alignment says otherwise. Frames per second count all but reading the images.
+The trajectory is written in KITTI's format to OUT/FEATURES/00.txt. Since one camera can't observe the scale, RMSE, APE
+and RPE (from each frame to the next) are computed after an alignment with the true trajectory, by a similarity for the
+whole sequence unless --alignment says otherwise. Frames per second exclude reading the images.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import cv2
 import numpy as np
-from common import Pipeline, Results, load
-from odometry import Odometry
-from orb import ORB
 
 import tpsfm
+from pipelines.common import Pipeline, Results, load
+from pipelines.odometry import Odometry
+from pipelines.plots import trajectories
 from tpsfm.evaluation.trajectory import (
     ALIGNMENTS,
     absolute_errors,
@@ -32,17 +33,17 @@ from tpsfm.evaluation.trajectory import (
     rmse,
     write_trajectory,
 )
-from tpsfm.features import Extractor
-from tpsfm.images import list_images, probe, read_image
-from tpsfm.model import Camera
-from tpsfm.view.charts import plan
-from tpsfm.workspace import digest
+from tpsfm.features import Extractor, Features
+from tpsfm.features.scaling import check_limits, enlarged, reduced
+from tpsfm.geometry.model import Camera
+from tpsfm.io.workspace import digest
+from tpsfm.photos.images import list_images, probe, read_image
 
 COLUMNS = {
     **{"frames": "d", "lost": "d", "length m": ".0f", "RMSE m": ".3f", "APE m": ".3f", "APE max m": ".3f"},
     **{"RPE m": ".4f", "RPE deg": ".4f", "FPS": ".2f"},
 }
-# RMSE in metres as the paper's table prints it (CVPR 2023), without its alignment.
+# RMSE in metres, from the table of TPR (CVPR 2023), which doesn't name its alignment.
 SEQUENCES = ("00", "01", "02", "04", "05", "06", "07", "08", "09", "10", "mean", "FPS")
 PUBLISHED = {
     "ORB": (59.46, 610.35, 72.68, 19.26, 238.60, 83.46, 72.72, 66.06, 119.21, 63.52, 140.5, 20.6),
@@ -57,12 +58,48 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Sequence:
-    """A drive: its frames in order, the camera, and the file of its true poses or None."""
+    """A sequence: its frames in order, the camera, and the file of its true poses or None."""
 
     name: str
     frames: list[Path]
     camera: Camera
     truth: Path | None
+
+
+class ORB(Extractor):
+    """ORB (Rublee et al., ICCV 2011) in OpenCV's settings.
+
+    Its 256 bits become ±1/16, so that the cosine of two descriptors is 1 - 2 · (Hamming distance) / 256.
+    """
+
+    name = "orb"
+    dim = 256
+    ratio = 0.9  # of Euclidean distances, the roots of Hamming's
+
+    def __init__(self, max_keypoints: int = 8192, max_size: int = 1600, device: str = "auto"):
+        check_limits(max_keypoints, max_size)
+        self.max_keypoints, self.max_size = max_keypoints, max_size
+
+    def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
+        grey, allowed = reduced(image, mask, self.max_size)
+        allowed = None if allowed is None else allowed.astype(np.uint8)
+        found, descriptors = cv2.ORB.create(self.max_keypoints).detectAndCompute(grey, allowed)
+        if not found:
+            return Features.empty(self.dim, image.shape[1::-1])
+        scores = np.array([keypoint.response for keypoint in found], np.float32)
+        signs = np.unpackbits(np.asarray(descriptors, np.uint8), axis=1).astype(np.float32) / 8 - 1 / 16
+        order = np.argsort(-scores, kind="stable")
+        features = Features(np.array([keypoint.pt for keypoint in found], np.float32), scores, signs, grey.shape[::-1])
+        return enlarged(features.select(order), image, mask)
+
+    @property
+    def fingerprint(self) -> dict[str, str | int | float | None]:
+        return {
+            "name": self.name,
+            "opencv": cv2.__version__,
+            "max_keypoints": self.max_keypoints,
+            "max_size": self.max_size,
+        }
 
 
 def sequences(data: Path, names: tuple[str, ...]) -> list[Sequence]:
@@ -96,7 +133,7 @@ def _sequence(name: str, folder: Path, truth: Path) -> Sequence:
 
 
 def drive(sequence: Sequence, extractor: Extractor, seed: int) -> tuple[np.ndarray, dict]:
-    """The path [N, 4, 4] (camera to world), and how it went."""
+    """The trajectory [N, 4, 4] (camera to world), and the row's figures."""
     odometry = Odometry(sequence.camera, extractor.ratio, seed)
     seconds = 0.0
     label = f"{extractor.name} {sequence.name}"
@@ -111,7 +148,7 @@ def drive(sequence: Sequence, extractor: Extractor, seed: int) -> tuple[np.ndarr
 
 
 def errors(path: np.ndarray, truth: np.ndarray, alignment: str) -> dict[str, float]:
-    """The figures of a path against the true one."""
+    """Length and errors of a trajectory against the true one."""
     aligned = align_trajectory(truth, path, alignment)
     absolute = absolute_errors(truth, aligned)
     distances, degrees = relative_errors(truth, aligned)
@@ -134,7 +171,16 @@ def errors(path: np.ndarray, truth: np.ndarray, alignment: str) -> dict[str, flo
 @click.option("--alignment", type=click.Choice(ALIGNMENTS), default="sim3", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of all results.")
-def main(data: Path, names, features, weights, max_keypoints: int, alignment: str, seed: int, out: Path) -> None:
+def main(
+    data: Path,
+    names: tuple[str, ...],
+    features: tuple[str, ...],
+    weights: Path | None,
+    max_keypoints: int,
+    alignment: str,
+    seed: int,
+    out: Path,
+) -> None:
     drives = sequences(data, names)
     results = Results(out, "KITTI visual odometry", {"alignment": alignment, "seed": seed})
     extractors = {
@@ -150,7 +196,12 @@ def main(data: Path, names, features, weights, max_keypoints: int, alignment: st
         for name, extractor in extractors.items():
             file = out / name / f"{sequence.name}.txt"
 
-            def compute(sequence=sequence, extractor=extractor, truth=truth, file=file) -> dict:
+            def compute(
+                sequence: Sequence = sequence,
+                extractor: Extractor = extractor,
+                truth: np.ndarray | None = truth,
+                file: Path = file,
+            ) -> dict:
                 path, row = drive(sequence, extractor, seed)
                 file.parent.mkdir(exist_ok=True)
                 write_trajectory(file, path)
@@ -161,7 +212,7 @@ def main(data: Path, names, features, weights, max_keypoints: int, alignment: st
             path = read_trajectory(file)
             paths[name] = path if truth is None else align_trajectory(truth, path, alignment)
         lines = {name: path[:, [0, 2], 3] for name, path in paths.items()}
-        (out / f"{sequence.name}.svg").write_text(plan(lines, f"KITTI {sequence.name}", "m"))
+        (out / f"{sequence.name}.svg").write_text(trajectories(lines, f"KITTI {sequence.name}", "m"))
     results.say(f"RMSE, APE and RPE after alignment '{alignment}' of each whole path:")
     results.table(COLUMNS, rows)
     text = "RMSE in metres, and FPS, as the paper prints them for the full sequences; not measured here:"

@@ -1,4 +1,4 @@
-"""The local map of visual odometry: the points that the last keyframes see, by which the next frame finds its pose."""
+"""The local map of visual odometry: the points seen by the last keyframes, from which the next frame gets its pose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from tpsfm.colmap.adjustment import adjust
-from tpsfm.model import Camera
+from tpsfm.geometry.model import Camera
 
 WINDOW = 8  # keyframes that are adjusted together
 PIXELS = 2.0  # reprojection error of an inlier
@@ -19,7 +19,7 @@ MIN_INLIERS = 12  # of PnP
 
 @dataclass
 class Frame:
-    """A frame's keypoints [N, 2], descriptors [N, D], and the track [N] each belongs to.
+    """A frame: keypoints [N, 2], descriptors [N, D], and the number [N] of each keypoint's track.
 
     `pose` is float64 [3, 4], world to camera; None until it is known.
     """
@@ -29,15 +29,21 @@ class Frame:
     tracks: np.ndarray
     pose: np.ndarray | None = None
 
+    @property
+    def known_pose(self) -> np.ndarray:
+        """`pose` of a frame that has one, as all keyframes do."""
+        assert self.pose is not None
+        return self.pose
+
 
 class LocalMap:
-    """Points by the track that shows them, and the keyframes that are adjusted with them.
+    """The points by track number, and the keyframes that are bundle-adjusted with them.
 
     Attributes:
-        camera, matrix: a pinhole, its intrinsics known.
+        camera, matrix: a pinhole camera with known intrinsics, and its matrix.
         points: float64 [3] by track.
         window: the last keyframes.
-        keyframes: how many there were in all.
+        keyframes: number of keyframes so far.
     """
 
     def __init__(self, camera: Camera) -> None:
@@ -48,11 +54,11 @@ class LocalMap:
         self._tracks = 0
 
     def restart(self, *keyframes: Frame) -> None:
-        """Forget all points, and begin with these keyframes."""
+        """Forget all points and start from these keyframes."""
         self.points, self.window = {}, list(keyframes)
 
     def extend(self, frame: Frame) -> None:
-        """Take in a keyframe: its new points, and where all of the window stand."""
+        """Add a keyframe: triangulate its new points and adjust the window."""
         self.keyframes += 1
         self.window = [*self.window[-WINDOW + 1 :], frame]
         self.triangulate(frame)
@@ -68,7 +74,7 @@ class LocalMap:
         return np.flatnonzero([track in self.points for track in frame.tracks])
 
     def pnp(self, frame: Frame, guess: np.ndarray) -> np.ndarray | None:
-        """The pose by the points that the frame sees; what disagrees leaves its track."""
+        """The pose from the points that the frame sees, or None; outliers leave their tracks."""
         known = self.known(frame)
         if len(known) < MIN_INLIERS:
             return None
@@ -87,52 +93,53 @@ class LocalMap:
         return pose
 
     def search(self, frame: Frame, similarities: np.ndarray) -> None:
-        """Find points of the map where they must be, as similar as the matches [M] from frame to frame were."""
+        """Match the map's points near their projections; `similarities` [M] are those of the matches between frames."""
         held = set(frame.tracks.tolist())
-        tracks, descriptors = [], []
+        seen, described = [], []
         for keyframe in reversed(self.window):
             new = [row for row in self.known(keyframe) if keyframe.tracks[row] not in held]
-            tracks.extend(keyframe.tracks[new].tolist())
-            descriptors.append(keyframe.descriptors[new])
-            held.update(tracks)
-        tracks, descriptors = np.array(tracks, int), np.concatenate(descriptors)
+            seen.append(keyframe.tracks[new])
+            described.append(keyframe.descriptors[new])
+            held.update(seen[-1].tolist())
+        tracks, descriptors, pose = np.concatenate(seen), np.concatenate(described), frame.known_pose
         free = np.flatnonzero([track not in self.points for track in frame.tracks])
         points = self._positions(tracks)
-        expected = np.where(_depth(frame.pose, points)[:, None] > 0, self._project(frame.pose, points), np.inf)
+        expected = np.where(_depth(pose, points)[:, None] > 0, self._project(pose, points), np.inf)
         keypoints = frame.keypoints[free]
         near = np.abs(expected[:, None, 0] - keypoints[None, :, 0]) < RADIUS
         point, keypoint = np.nonzero(near & (np.abs(expected[:, None, 1] - keypoints[None, :, 1]) < RADIUS))
         similarity = (descriptors[point] * frame.descriptors[free[keypoint]]).sum(1)
         order = np.argsort(-similarity, kind="stable")
         order = order[similarity[order] >= np.median(similarities)]
-        first = np.zeros((2, len(order)), bool)  # the most similar of each point, and of each keypoint
+        first = np.zeros((2, len(order)), bool)  # whether it is the best match of its point, of its keypoint
         for row, side in zip(first, (point, keypoint), strict=True):
             row[np.unique(side[order], return_index=True)[1]] = True
         best = order[first.all(0)]
         frame.tracks[free[keypoint[best]]] = tracks[point[best]]
 
     def triangulate(self, frame: Frame) -> None:
-        """Add the points that the frame and an earlier keyframe see under a sufficient angle."""
+        """Add the points seen by the frame and an earlier keyframe under a sufficient angle."""
         for keyframe in self.window[:-1]:
             tracks, i, j = np.intersect1d(keyframe.tracks, frame.tracks, return_indices=True)
             new = np.array([track not in self.points for track in tracks], bool)
             if not new.any():
                 continue
             tracks, points0, points1 = tracks[new], keyframe.keypoints[i[new]], frame.keypoints[j[new]]
-            found = cv2.triangulatePoints(self.matrix @ keyframe.pose, self.matrix @ frame.pose, points0.T, points1.T)
+            poses = keyframe.known_pose, frame.known_pose
+            found = cv2.triangulatePoints(self.matrix @ poses[0], self.matrix @ poses[1], points0.T, points1.T)
             with np.errstate(divide="ignore", invalid="ignore"):
                 points = (found[:3] / found[3]).T
-                rays = [points - center(pose) for pose in (keyframe.pose, frame.pose)]
+                rays = [points - center(pose) for pose in poses]
                 cosine = (rays[0] * rays[1]).sum(1) / np.linalg.norm(rays[0], axis=1) / np.linalg.norm(rays[1], axis=1)
                 good = (
                     (cosine < np.cos(MIN_ANGLE))
-                    & (self._errors(keyframe.pose, points, points0) < PIXELS)
-                    & (self._errors(frame.pose, points, points1) < PIXELS)
+                    & (self._errors(poses[0], points, points0) < PIXELS)
+                    & (self._errors(poses[1], points, points1) < PIXELS)
                 )
             self.points.update(zip(tracks[good].tolist(), points[good], strict=True))
 
     def adjust(self) -> None:
-        """Adjust the window; observations that disagree leave their tracks, points out of sight leave the map."""
+        """Bundle-adjust the window; outliers leave their tracks, points that no keyframe sees leave the map."""
         seen = [self.known(frame) for frame in self.window]
         all_tracks = np.concatenate([f.tracks[rows] for f, rows in zip(self.window, seen, strict=True)])
         tracks, index, counts = np.unique(all_tracks, return_inverse=True, return_counts=True)
@@ -144,19 +151,19 @@ class LocalMap:
         number = np.cumsum(keep) - 1
         poses, points = adjust(
             self.camera,
-            np.stack([frame.pose for frame in self.window]),
+            np.stack([frame.known_pose for frame in self.window]),
             self._positions(tracks[keep]),
             views,
             number[index][keep[index]],
             keypoints[keep[index]],
-            fixed=1 if len(self.window) == self.keyframes else 2,  # at first its scale may still settle
+            fixed=1 if len(self.window) == self.keyframes else 2,  # fixing two cameras fixes the scale
         )
         for frame, pose in zip(self.window, poses, strict=True):
-            frame.pose[:] = pose
+            frame.known_pose[:] = pose
         self.points = dict(zip(tracks[keep].tolist(), points, strict=True))
         for frame in self.window:
             known = self.known(frame)
-            errors = self._errors(frame.pose, self._positions(frame.tracks[known]), frame.keypoints[known])
+            errors = self._errors(frame.known_pose, self._positions(frame.tracks[known]), frame.keypoints[known])
             wrong = known[errors > 2 * PIXELS]
             frame.tracks[wrong] = self.fresh(len(wrong))
 

@@ -1,43 +1,46 @@
-"""Localize held-out photos by day and by night, foreign ones, and one at dusk; ours beside COLMAP's SIFT.
+"""Localize held-out photos by day and by synthetic night, foreign photos, and one at dusk; beside COLMAP's SIFT.
 
-    python pipelines/localization.py --data DIR --features tpr --features sift --features colmap --out results/loc
+    python -m pipelines.localization --data DIR --features tpr --features sift --features colmap --out results/loc
 
-DIR holds sets SCENE/images/, some with SCENE/gt.json (image name -> R, world to camera, and C, the centre). Of each
-such set a map is built from all but every fourth photo, and those are localized in it, as they are and turned to
-night; every fourth can begin at four places, and `--folds` of them are taken. The map is laid over the known poses by
-its own cameras. "within" is the share within a part of the greatest distance of two cameras and an angle; a photo
-without a pose counts as wrong there and in the medians. In the first map of each set photos of the other sets are
-tried, too: none of them should get a pose. COLMAP's matches get their poses by the same code as ours.
+DIR holds sets SCENE/images/, some with SCENE/gt.json (image name -> R, world to camera, and C, the centre). For each
+such set a map is built from all but every fourth photo, and the held-out photos are localized in it, as they are and
+darkened to night (`evaluation/night.py`); there are four folds, of which `--folds` are used. The map is aligned with
+the known poses of its photos. "within" is the share within a fraction of the greatest distance between two cameras and
+an angle; a photo without a pose counts as wrong there and in the medians. In the first map of each set, photos of the
+other sets are tried, too: none should get a pose. Poses from COLMAP's matches are estimated by the same code as ours.
 """
 
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
-from chains import CHAINS, Limits
-from common import Pipeline, Results, in_process, weights_version
 from PIL import Image
 
 import tpsfm
-from tpsfm.cli_options import options
+from pipelines.chains import CHAINS, Limits
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from tpsfm.cli.options import options
 from tpsfm.evaluation.localization import THRESHOLDS, accuracy, extent, localization_errors
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.images import list_images, probe, read_image
+from tpsfm.geometry.model import Pose, read_model
+from tpsfm.localization.acceptance import occupied_cells, rejection_reason
+from tpsfm.localization.estimation import estimate
 from tpsfm.localization.intrinsics import intrinsics_of
-from tpsfm.localization.pose import estimate, objection, occupied_cells
-from tpsfm.model import Pose, read_model
+from tpsfm.photos.images import list_images, probe, read_image
 
-FOLDS = (3, 0, 1, 2)  # where every fourth begins
+FOLDS = (3, 0, 1, 2)  # index of the first held-out photo
 FOREIGN = 20
 STEPS = ("read", "extract", "retrieve", "match", "pose")
 WITHIN = {f"within {100 * most:g} %, {degrees}°": (most, degrees) for most, degrees in THRESHOLDS}
 
 Found = dict[str, tuple[Pose | None, int, dict[str, float]]]
-"""By query its pose, how many matches agree with it, and seconds by step."""
+"""By query: its pose, its inliers, and seconds by step."""
 
 
 def ours(features: str, root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[str, Found]]:
@@ -79,10 +82,10 @@ def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[
         poses = [estimate(keypoints, points, way, scale, limits.seed) for way in ways]
         pose = max((pose for pose in poses if pose), key=lambda pose: pose.inliers.sum(), default=None)
         inliers = 0 if pose is None else int(pose.inliers.sum())
-        good = pose is not None and not objection(
+        rejected = pose is None or rejection_reason(
             inliers, len(points), occupied_cells(keypoints[pose.inliers], pose.camera)
         )
-        found[folder][name] = pose.pose if good else None, inliers, {}
+        found[folder][name] = None if pose is None or rejected else pose.pose, inliers, {}
     return sparse, found
 
 
@@ -93,7 +96,7 @@ def localize(features: str, root: Path, limits: Limits) -> tuple[Path, dict[str,
 
 
 def put(folder: Path, photos: dict[str, Path], dark: bool = False) -> None:
-    """Link photos into a folder, or write them there turned to night, with their EXIF data."""
+    """Link photos into a folder, or write them there darkened to night, with their EXIF data."""
     folder.mkdir()
     for seed, (name, path) in enumerate(photos.items()):
         if not dark:
@@ -119,7 +122,7 @@ def hold_out(features: str, scene: Path, fold: int, foreign: dict[str, Path], li
             put(root / "foreign", foreign)
         (sparse, found), _ = in_process(localize, features, root, limits)
         mapped = {name.removeprefix("map/"): pose for name, pose in read_model(sparse).images.items()}
-    row = {}
+    row: dict[str, Any] = {}
     for light in ("day", "night"):
         poses = {name: pose for name, (pose, _, _) in found[light].items()}
         position, rotation = localization_errors(truth, mapped, poses)
@@ -138,7 +141,7 @@ def summary(rows: list[dict], light: str) -> dict:
     position, rotation = (np.array([np.inf if x is None else x for row in rows for x in row[light][key]], float)
                           for key in ("position", "rotation"))  # fmt: skip
     shares = accuracy(position, rotation, list(WITHIN.values()))
-    line = {
+    line: dict[str, float | None] = {
         "queries": len(position),
         "localized": int(np.isfinite(position).sum()),
         "position %": 100 * float(np.median(position)),
@@ -165,7 +168,7 @@ def at_dusk(features: str, scene: Path, dusk: str, limits: Limits) -> dict:
 
 
 def others(data: Path, scene: Path) -> dict[str, Path]:
-    """Up to `FOREIGN` photos of the other sets, evenly."""
+    """Up to `FOREIGN` photos of the other sets, evenly spaced."""
     paths = [
         folder / "images" / name
         for folder in sorted(data.iterdir())
@@ -180,7 +183,9 @@ def others(data: Path, scene: Path) -> dict[str, Path]:
 @options(CHAINS)
 @click.option("--folds", type=click.IntRange(1, 4), default=4, show_default=True)
 @click.option("--dusk", help="SCENE/PHOTO to localize in the map of that set's other photos.")
-def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: int, dusk: str, out: Path, **limited):
+def main(
+    data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: int, dusk: str, out: Path, **limited: Any
+) -> None:
     limits = Limits(**limited)
     chosen = [data / name for name in scenes] or sorted(path.parent for path in data.glob("*/gt.json"))
     if not chosen or not all((scene / "gt.json").exists() for scene in chosen):
@@ -192,7 +197,7 @@ def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: 
             for name in features:
                 foreign = others(data, scene) if fold == FOLDS[0] and name != "colmap" else {}
                 key = f"{scene.name}, {name}, every fourth from {fold}"
-                row = results.row(key, lambda: hold_out(name, scene, fold, foreign, limits))  # noqa: B023
+                row = results.row(key, partial(hold_out, name, scene, fold, foreign, limits))
                 kept.setdefault((scene.name, name), []).append(row)
     lines = {
         f"{scene}, {light}, {name}": summary(rows, light)
@@ -208,22 +213,20 @@ def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], folds: 
         {"queries": "d", "localized": "d", "position %": ".3f", "rotation °": ".3f", **dict.fromkeys(WITHIN, ".1f")},
         lines,
     )
-    for (scene, name), rows in kept.items():
+    for (set_name, name), rows in kept.items():
         if name != "colmap":
             wrong = rows[0]["foreign"]
-            tried = len(others(data, data / scene))
-            results.say(f"{scene}, {name}: {len(wrong)} of {tried} foreign photos got a pose. {' '.join(wrong)}")
+            tried = len(others(data, data / set_name))
+            results.say(f"{set_name}, {name}: {len(wrong)} of {tried} foreign photos got a pose. {' '.join(wrong)}")
     timed = {key: line for key, line in lines.items() if key.startswith("all, day") and "colmap" not in key}
     results.table({f"{step} s": ".3f" for step in STEPS}, timed)
     if dusk:
-        scene, photo = dusk.split("/", 1)
-        rows = {}
-        for name in features:
-            rows[f"{photo}, {name}"] = results.row(
-                f"{dusk}, {name}",
-                lambda: at_dusk(name, data / scene, photo, limits),  # noqa: B023
-            )
-        results.table({"localized": "d", "inliers": "d", "photos in map": "d"}, rows)
+        set_name, photo = dusk.split("/", 1)
+        table = {
+            f"{photo}, {name}": results.row(f"{dusk}, {name}", partial(at_dusk, name, data / set_name, photo, limits))
+            for name in features
+        }
+        results.table({"localized": "d", "inliers": "d", "photos in map": "d"}, table)
     results.write()
 
 

@@ -1,8 +1,8 @@
-"""Visual odometry of one camera by local features: the path of a video's frames, up to one scale.
+"""Monocular visual odometry with local features: the trajectory of a video, up to scale.
 
-Each frame is matched to the one before; an essential matrix sorts the matches. What is already in the local map gives
-the pose (PnP), and the map is then searched for what the matches missed. Frames that have moved on become keyframes:
-new points are triangulated and the last keyframes adjusted together with their points, which carries the scale on.
+Each frame is matched to the one before, and the matches are filtered with an essential matrix. Those with a point in
+the local map give the pose (PnP), and further points are then searched for near their projections. A frame that has
+moved far enough becomes a keyframe: new points are triangulated, and the last keyframes are bundle-adjusted.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from local_map import Frame, LocalMap, center
 
+from pipelines.local_map import Frame, LocalMap, center
 from tpsfm.features import Features
-from tpsfm.matching import mutual_nearest
-from tpsfm.model import Camera
+from tpsfm.geometry.model import Camera
+from tpsfm.matching.nearest import mutual_nearest
 
 MIN_FLOW = 0.01  # of the image's width, since the last keyframe
 MIN_KNOWN = 0.85  # share of the last keyframe's points; fewer make a keyframe
-MIN_POINTS = 30  # to begin a map
+MIN_POINTS = 30  # to start a map
 
 
 @dataclass
 class Odometry:
-    """Feed it frame after frame with `add`; `path()` is where the camera was.
+    """Give it frame after frame with `add`; `path()` is the trajectory.
 
     Args:
-        camera: a pinhole, its intrinsics known.
-        ratio: Lowe's ratio for the matches from frame to frame, or None.
-        seed: of the estimators' random choices.
+        camera: a pinhole camera with known intrinsics.
+        ratio: Lowe's ratio for matches between frames, or None.
+        seed: of the random sampling in the estimators.
 
     Attributes:
         poses: float64 [3, 4], world to camera, of each frame; None before there is a map.
-        lost: frames whose pose the map did not give.
-        map: what the last keyframes see.
+        lost: number of frames that could not be located in the map.
+        map: the points seen by the last keyframes.
     """
 
     camera: Camera
@@ -53,23 +53,23 @@ class Odometry:
         """Find the pose of the next frame."""
         frame = Frame(features.keypoints.astype(float), features.descriptors, self.map.fresh(len(features)))
         motion = self._follow(self._last, frame) if self._last else None
-        if self.map.window:
-            self._locate(frame, motion)
+        if self._last and self.map.window:
+            self._locate(self._last, frame, motion)
         else:
             self._begin(frame)
         self._last = frame
         self.poses.append(frame.pose)
 
     def path(self) -> np.ndarray:
-        """float64 [N, 4, 4], camera to world: the first camera's frame, the scale arbitrary."""
-        path, pose = [], np.eye(3, 4)
+        """float64 [N, 4, 4], camera to world: in the first camera's frame, of arbitrary scale."""
+        path, pose = [], np.eye(3, 4, dtype=np.float64)
         for known in self.poses:
             pose = pose if known is None else known
             path.append(np.linalg.inv(_square(pose)))
         return np.linalg.inv(path[0]) @ np.stack(path)
 
     def _follow(self, last: Frame, frame: Frame) -> tuple[np.ndarray, np.ndarray] | None:
-        """Hand the tracks of the last frame on; its motion [3, 3], [3] to this one, of unit length."""
+        """Continue the tracks of the last frame; the motion [3, 3], [3] from it to this one, of unit length."""
         matches, self._similarity = mutual_nearest(last.descriptors, frame.descriptors, ratio=self.ratio)
         if len(matches) < 8:
             return None
@@ -79,8 +79,10 @@ class Odometry:
         frame.tracks[j[inliers]] = last.tracks[i[inliers]]
         return motion
 
-    def _essential(self, points0: np.ndarray, points1: np.ndarray):
-        """The motion (or None) between matched points, and which of them [N] agree."""
+    def _essential(
+        self, points0: np.ndarray, points1: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray] | None, np.ndarray]:
+        """The motion from matched points (or None), and which of them are inliers, bool [N]."""
         essential, mask = cv2.findEssentialMat(points0, points1, self.map.matrix, cv2.RANSAC, 0.999, 1.0, maxIters=1000)
         if essential is None or essential.shape != (3, 3):
             return None, np.zeros(len(points0), bool)
@@ -89,14 +91,14 @@ class Odometry:
         return (rotation, translation[:, 0]), inliers
 
     def _begin(self, frame: Frame) -> None:
-        """Make the first map as soon as the camera has moved enough."""
+        """Start the map as soon as the camera has moved enough."""
         self._waiting.append(frame)
         first = self._waiting[0]
         if first is frame:
             first.pose = np.eye(3, 4)
             return
         _, i, j = np.intersect1d(first.tracks, frame.tracks, return_indices=True)
-        if len(i) < MIN_POINTS:  # out of sight before it moved enough
+        if len(i) < MIN_POINTS:  # the first frame is out of view already
             self._waiting = [frame]
             frame.pose = np.eye(3, 4)
             return
@@ -113,12 +115,12 @@ class Odometry:
         self.map.keyframes = 2
         self.map.adjust()
         for between in self._waiting[1:-1]:
-            between.pose = self.map.pnp(between, first.pose)
+            between.pose = self.map.pnp(between, first.known_pose)
         self.poses[-len(self._waiting) + 1 :] = [f.pose for f in self._waiting[:-1]]
         self._waiting = []
 
-    def _locate(self, frame: Frame, motion: tuple[np.ndarray, np.ndarray] | None) -> None:
-        last, before = self._last.pose, self.poses[max(len(self.poses) - 2, 0)]
+    def _locate(self, previous: Frame, frame: Frame, motion: tuple[np.ndarray, np.ndarray] | None) -> None:
+        last, before = previous.known_pose, self.poses[max(len(self.poses) - 2, 0)]
         before = last if before is None else before
         guess = (_square(last) @ np.linalg.inv(_square(before)) @ _square(last))[:3]  # constant velocity
         frame.pose = self.map.pnp(frame, guess)
@@ -128,17 +130,17 @@ class Odometry:
         if frame.pose is None:
             self.lost += 1
             frame.pose = guess
-            if motion is not None:  # a new map at the old speed
+            if motion is not None:  # start a new map at the old speed
                 rotation = motion[0] @ last[:, :3]
                 speed = np.linalg.norm(center(last) - center(before))
                 frame.pose = np.c_[rotation, motion[0] @ last[:, 3] + speed * motion[1]]
-            self.map.restart(self._last)
+            self.map.restart(previous)
         elif not self._moved(frame):
             return
         self.map.extend(frame)
 
     def _moved(self, frame: Frame) -> bool:
-        """Whether the camera has moved on since the last keyframe, or lost much of what that one saw."""
+        """Whether the camera has moved since the last keyframe, or sees much less of its points."""
         keyframe = self.map.window[-1]
         if len(self.map.known(frame)) < MIN_KNOWN * len(self.map.known(keyframe)):
             return True

@@ -1,12 +1,13 @@
-"""Retrieval measured: recall of truly overlapping photos by day and at night, and an index of 100,000 images.
+"""Image retrieval: recall of truly overlapping photos by day and by synthetic night, and an index of 100,000 images.
 
-    python pipelines/retrieval.py --data DIR --distractors PHOTOS --out results/retrieval
+    python -m pipelines.retrieval --data DIR --distractors PHOTOS --out results/retrieval
 
 DIR holds sets SCENE/images/, some with SCENE/gt.json (R, world to camera, C, the centre, and K of each photo). The
-photos of all sets lie in one pool, each is searched among all others. Two photos truly overlap that share 10 % of
-what the lesser of them sees: of the points of their set's map (covisibility), or, where the cameras are known, of the
-points in their frusta. At night the query is the photo turned to night, and the pool is by day. "hit" is the share of
-queries that find a true photo among the first k, "share" that of the true photos (at most k) found there.
+photos of all sets are in one pool, and each is searched for among all others. Two photos overlap if they share 10 % of
+the points seen by the one that sees fewer: of the points of their set's map (covisibility), or, where the cameras are
+known, of the points in their frusta. At night the query is the darkened photo; the pool stays by day. "hit" is recall
+at k: the share of queries with an overlapping photo among the first k; "share" is the share of the overlapping photos
+(at most k) found there.
 """
 
 from __future__ import annotations
@@ -14,27 +15,30 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
-from chains import Limits
-from common import Pipeline, Results, in_process, peak_memory, weights_version
 
 import tpsfm
+from pipelines.chains import LIMITS, Limits
+from pipelines.common import Pipeline, Results, in_process, peak_memory, weights_version
+from tpsfm.cli.options import options
 from tpsfm.evaluation.localization import align_map
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.evaluation.retrieval import in_view, overlapping, recall, seen_points
-from tpsfm.images import list_images, read_image
-from tpsfm.model import Model, read_model, read_observations
+from tpsfm.geometry.model import Model, read_model, read_observations
+from tpsfm.photos.images import list_images, read_image
 
 AT = (1, 5, 20)
 SIZES = (10, 100, 1_000, 10_000, 100_000)
+Photo = tuple[str, str]  # set and name
 COLUMNS = {"queries": "d"} | {f"{what}@{k}": ".1f" for what in ("hit", "share") for k in AT}
 
 
 def by_cameras(truth_file: Path, model: Model) -> dict[str, np.ndarray]:
-    """Which of the map's points lie in the frustum of each known camera, the map laid over those cameras."""
+    """Which of the map's points lie in the frustum of each known camera, after alignment."""
     truth = load_poses(truth_file)
     scale, rotation, shift = align_map(truth, model.images)
     points = scale * model.points @ rotation.T + shift
@@ -47,18 +51,21 @@ def by_cameras(truth_file: Path, model: Model) -> dict[str, np.ndarray]:
 
 
 def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tuple[dict, dict, dict, dict]:
-    """Everything that is searched.
+    """All photos that are searched.
 
     Returns:
         Global descriptors by (set, photo) by day, with the distractors, and by night; the true overlaps by
         covisibility and by known cameras.
     """
-    from tpsfm.store import FeatureStore
+    from tpsfm.features.store import FeatureStore
 
     shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size, "weights": limits.weights}
     extractor = tpsfm.load_extractor("tpr", **shared)
     describe = extractor.vocabulary.describe
-    day, dark, covisible, cameras = {}, {}, {}, {}
+    day: dict[Photo, np.ndarray] = {}
+    dark: dict[Photo, np.ndarray] = {}
+    covisible: dict[Photo, set[Photo]] = {}
+    cameras: dict[Photo, set[Photo]] = {}
     scenes = sorted(path.parent for path in data.glob("*/images"))
     if not scenes:
         raise tpsfm.TpsfmError(f"{data}: no set with images/ there")
@@ -84,8 +91,8 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
 
 
 def searched(queries: dict, day: dict, truth: dict) -> dict:
-    """Recall of the queries that have a truth, each among all photos but itself."""
-    from tpsfm.retrieval import Index
+    """Recall of the queries with overlapping photos, each searched for among all photos but itself."""
+    from tpsfm.retrieval.index import Index
 
     index = Index()
     index.add(list(day), np.stack(list(day.values())))
@@ -94,7 +101,7 @@ def searched(queries: dict, day: dict, truth: dict) -> dict:
     found = {
         name: [index.names[i] for i in row if index.names[i] != name] for name, row in zip(names, rows, strict=True)
     }
-    line = {"queries": sum(bool(others) for others in truth.values())}
+    line: dict[str, float] = {"queries": sum(bool(others) for others in truth.values())}
     for k in AT:
         hits, share = recall(found, truth, k)
         line |= {f"hit@{k}": 100 * hits, f"share@{k}": 100 * share}
@@ -113,7 +120,7 @@ def recalls(data: Path, distractors: Path | None, maps: Path, limits: Limits) ->
 
 def index_of(size: int, dim: int, seed: int = 0) -> dict:
     """Build an index of random unit vectors and search it."""
-    from tpsfm.retrieval import CHUNK, Index
+    from tpsfm.retrieval.index import CHUNK, Index
 
     rng = np.random.default_rng(seed)
 
@@ -149,24 +156,23 @@ def index_of(size: int, dim: int, seed: int = 0) -> dict:
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of sets.")
 @click.option("--distractors", type=click.Path(path_type=Path), help="Folder of photos of other places for the pool.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
-@click.option("--max-keypoints", default=8192, show_default=True)
-@click.option("--max-size", default=1600, show_default=True)
+@options(LIMITS)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/retrieval"), show_default=True)
-def main(data: Path, distractors: Path | None, out: Path, **options) -> None:
-    limits = Limits(**options)
+def main(data: Path, distractors: Path | None, out: Path, **limited: Any) -> None:
+    limits = Limits(**limited)
     results = Results(
-        out, "Retrieval", options | {"weights": weights_version(limits.weights), "distractors": str(distractors)}
+        out, "Retrieval", limited | {"weights": weights_version(limits.weights), "distractors": str(distractors)}
     )
     row = results.row("recall", lambda: recalls(data, distractors, out / "maps", limits))
     results.say(f"{row['pool']} photos in the pool, global descriptors of {row['numbers']} numbers.")
     results.table(COLUMNS, row["lines"])
     sizes = {}
     for size in SIZES:
-        sizes[f"{size:,} images"] = results.row(
-            f"index {size}",
-            lambda: in_process(index_of, size, row["numbers"])[0],  # noqa: B023
-        )
+
+        def compute(size: int = size) -> dict:
+            return in_process(index_of, size, row["numbers"])[0]
+
+        sizes[f"{size:,} images"] = results.row(f"index {size}", compute)
     results.table(
         {
             "index s": ".2f",

@@ -1,11 +1,11 @@
 """Reconstruct sets of photos with several features side by side, COLMAP's own SIFT chain among them.
 
-    python pipelines/sfm.py --data DIR --features tpr --features sift --features colmap --out results/sfm
+    python -m pipelines.sfm --data DIR --features tpr --features sift --features colmap --out results/sfm
 
 Each subfolder SCENE with SCENE/images/ is reconstructed; where it has a SCENE/gt.json (image name -> R, world to
 camera, and C, the centre), the pose AUC follows: over all pairs of photos, the larger of the errors of the relative
 rotation and of the direction of the translation, in degrees; a photo left out counts as wrong. All have the same
-limits. Run again with the same --out, it goes on with the set where it stopped.
+limits. Run again with the same --out, an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import tempfile
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import click
-from chains import CHAINS, STAGES, Limits, reconstruct
-from common import Pipeline, Results, in_process, weights_version
 
 import tpsfm
-from tpsfm.cli_options import options
+from pipelines.chains import CHAINS, STAGES, Limits, reconstruct
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from tpsfm.cli.options import options
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
-from tpsfm.images import list_images
-from tpsfm.model import read_model, summary
+from tpsfm.geometry.model import Pose, read_model, summary
+from tpsfm.photos.images import list_images
 
 THRESHOLDS = (1, 3, 5, 10)
 COLUMNS = {
@@ -35,9 +36,11 @@ COLUMNS = {
 
 
 def measure(features: str, scene: Path, out: Path, limits: Limits) -> dict:
-    """One set's row; of a set that gives no map, what went wrong is its "failure"."""
-    images, seconds, failure = {}, {}, {}
-    row = {"photos": len(list_images(scene / "images")), "registered": 0}
+    """One set's row; "failure" is the error of a set that gives no map."""
+    images: dict[str, Pose] = {}
+    seconds: dict[str, float] = {}
+    failure = {}
+    row: dict[str, float] = {"photos": len(list_images(scene / "images")), "registered": 0}
     try:
         (folder, seconds), peak = in_process(reconstruct, features, scene / "images", out, limits)
         model = read_model(folder)
@@ -60,7 +63,7 @@ def measure(features: str, scene: Path, out: Path, limits: Limits) -> dict:
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])
 @options(CHAINS)
-def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], out: Path | None, **limits) -> None:
+def main(data: Path, features: tuple[str, ...], scenes: tuple[str, ...], out: Path | None, **limits: Any) -> None:
     folders = [data / name for name in scenes] or sorted(path for path in data.glob("*") if path.is_dir())
     missing = [folder for folder in folders if not (folder / "images").is_dir()]
     if missing or not folders:

@@ -1,12 +1,12 @@
-"""Time and memory of extraction, matching, the store and the whole chain, beside others in the same run.
+"""Time and memory of extraction, matching, the store and the whole chain, beside other software in the same run.
 
-    python pipelines/speed.py --images DIR --repeat 3 --out results/speed
+    python -m pipelines.speed --images DIR --repeat 3 --out results/speed
 
-Each measurement runs in a process of its own, ours and theirs in turn, all `--repeat` times; medians are printed. A
-ratio says how many times as fast ours is: the median of the ratios of neighbours. Extraction is beside OpenCV's SIFT
-at the same limit of keypoints; matching (mutual nearest neighbours of the same descriptors, all pairs of four images)
-beside OpenCV's brute force, faiss and COLMAP's matcher (an approximate search); the store beside an .npz an image;
-the chain beside COLMAP's own (SIFT on the CPU, exhaustive, incremental) at the same limits.
+Each measurement runs in a process of its own, ours and theirs in turn, `--repeat` times; medians are printed. A ratio
+is how many times as fast ours is: the median over the repetitions. Extraction is compared with OpenCV's SIFT at the
+same limit of keypoints; matching (mutual nearest neighbours of the same descriptors, all pairs of four images) with
+OpenCV's brute force, faiss and COLMAP's matcher (an approximate search); the store with an .npz an image; the chain
+with COLMAP's own (SIFT on the CPU, exhaustive, incremental) at the same limits.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import click
-import speed_parts as parts
-from chains import STAGES, Limits, reconstruct
-from common import Pipeline, Results, in_process, weights_version
 
 import tpsfm
-from tpsfm.images import list_images
+from pipelines import speed_parts as parts
+from pipelines.chains import STAGES, Limits, reconstruct
+from pipelines.common import Pipeline, Results, in_process, weights_version
+from tpsfm.photos.images import list_images
 
 PARTS = ("extraction", "matching", "store", "chain")
-EXTRACTIONS = {  # (width, height) or the longer side, threads (None: as told), keypoints at most
+Size = int | tuple[int, int]
+EXTRACTIONS: dict[
+    str, tuple[Size, int | None, int]
+] = {  # (width, height) or the longer side, threads (None: as told), keypoints at most
     "640x480, 1 thread": ((640, 480), 1, 1024),
     "640x480": ((640, 480), None, 1024),
     "1600 px": (1600, None, 8192),
@@ -52,7 +55,9 @@ def medians(runs: list[dict[str, dict]], ours: str, rate: str | None = None) -> 
     return row
 
 
-def extraction(features: str, images: list[Path], size, threads: int, keypoints: int, weights: Path | None) -> dict:
+def extraction(
+    features: str, images: list[Path], size: int | tuple[int, int], threads: int, keypoints: int, weights: Path | None
+) -> dict:
     """Images a second, keypoints an image and peak memory, ours and OpenCV's."""
     found = {}
     for method in (features, "SIFT"):
@@ -97,22 +102,30 @@ def timed_chain(features: str, images: Path, out: Path, limits: Limits) -> dict[
 @click.option("--threads", default=2, show_default=True)
 @click.option("--repeat", default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json and results.md.")
-def main(images, chosen, features, weights, max_keypoints, max_size, threads, repeat, out) -> None:
+def main(
+    images: Path,
+    chosen: tuple[str, ...],
+    features: tuple[str, ...],
+    weights: Path | None,
+    max_keypoints: int,
+    max_size: int,
+    threads: int,
+    repeat: int,
+    out: Path | None,
+) -> None:
     if not images.is_dir():
         raise tpsfm.TpsfmError(f"no folder of photos '{images}'")
     photos = [images / name for name in list_images(images)]
     limits = Limits(max_keypoints, max_size, threads, 0, weights)
-    options = {"photos": len(photos), "max_keypoints": max_keypoints, "max_size": max_size}
+    options: dict[str, int | str] = {"photos": len(photos), "max_keypoints": max_keypoints, "max_size": max_size}
     options |= {"threads": threads, "repeat": repeat, "weights": weights_version(weights)}
     results = Results(out, "Speed", options)
 
-    def show(title: str, jobs: dict[str, Callable[[], dict]], ours: str, rate: str | None, columns: dict) -> None:
-        rows = {
-            name: results.row(
-                f"{title}, {ours}, {name}", lambda job=job: medians([job() for _ in range(repeat)], ours, rate)
-            )
-            for name, job in jobs.items()
-        }
+    def show(title: str, jobs: Mapping[str, Callable[[], dict]], ours: str, rate: str | None, columns: dict) -> None:
+        def measure(job: Callable[[], dict]) -> dict:
+            return medians([job() for _ in range(repeat)], ours, rate)
+
+        rows = {name: results.row(f"{title}, {ours}, {name}", partial(measure, job)) for name, job in jobs.items()}
         results.say(f"## {title}, {ours}")
         results.table(columns, rows)
 

@@ -1,10 +1,10 @@
-"""What `speed.py` times, each function in a process of its own."""
+"""The parts timed by `speed.py`, each in a process of its own."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from itertools import combinations
 from pathlib import Path
 
@@ -12,13 +12,14 @@ import cv2
 import faiss
 import numpy as np
 import torch
-from common import load
 
+from pipelines.common import load
 from tpsfm.features import Features
-from tpsfm.images import read_image
-from tpsfm.matching import match_pairs
-from tpsfm.pairs import exhaustive
-from tpsfm.store import FeatureStore, MatchStore
+from tpsfm.features.store import FeatureStore
+from tpsfm.matching.batch import match_pairs
+from tpsfm.matching.nearest import MutualNearest
+from tpsfm.pairs.selection import exhaustive
+from tpsfm.photos.images import read_image
 
 EXTRACTION_COLUMNS = {"images/s": ".2f", "keypoints": ".0f", "peak MiB": ".0f"}
 MATCHING_COLUMNS = {"pairs/s": ".2f", "peak MiB": ".0f"}
@@ -36,23 +37,27 @@ def use_threads(threads: int) -> None:
 def extract(
     method: str, images: list[Path], size: int | tuple[int, int], threads: int, keypoints: int, weights: Path | None
 ) -> tuple[float, float]:
-    """Images a second, decoded and grey, without the first one, which only warms up; and keypoints an image.
+    """Images a second, decoded and grey, after a warm-up on the first; and keypoints an image.
 
     Args:
         method: "SIFT" for OpenCV's, else features of the registry.
         size: (width, height), to which images are cropped and scaled, or the longer side.
-        keypoints: at most so many.
+        keypoints: upper limit.
     """
     use_threads(threads)
     photos = [sized(cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY), size) for path in images]
     if method == "SIFT":
-        sift = cv2.SIFT_create(nfeatures=keypoints, contrastThreshold=0.02)  # COLMAP's, so that the limit is reached
+        sift = cv2.SIFT.create(nfeatures=keypoints, contrastThreshold=0.02)  # COLMAP's, so that the limit is reached
 
-        def run(photo):
+        def run(photo: np.ndarray) -> Sized:
             return sift.detectAndCompute(photo, None)[0]
 
     else:
-        run = load(method, weights, max_keypoints=keypoints, max_size=max(photos[0].shape)).extract
+        extractor = load(method, weights, max_keypoints=keypoints, max_size=max(photos[0].shape))
+
+        def run(photo: np.ndarray) -> Sized:
+            return extractor.extract(photo)
+
     run(photos[0])
     start = time.perf_counter()
     counts = [len(run(photo)) for photo in photos]
@@ -91,7 +96,7 @@ def match(method: str, keypoints: int, threads: int) -> float:
 
 
 def match_by_tpsfm(made: list[np.ndarray], threads: int) -> tuple[float, list[np.ndarray]]:
-    """Seconds, reading and writing the stores included, and the matches of every pair."""
+    """Seconds, reading the features included, and the matches of every pair."""
     with tempfile.TemporaryDirectory() as folder:
         with FeatureStore(Path(folder) / "features.h5", "a") as store:
             for number, values in enumerate(made):
@@ -99,23 +104,23 @@ def match_by_tpsfm(made: list[np.ndarray], threads: int) -> tuple[float, list[np
                 store.write(f"{number}", Features(points, points[:, 0], unit(values), (640, 480)), "key")
         pairs = exhaustive([f"{number}" for number in range(len(made))])
         start = time.perf_counter()
-        with FeatureStore(Path(folder) / "features.h5") as store, MatchStore(Path(folder) / "m.h5", "a") as matches:
-            match_pairs(store, matches, pairs, lambda pair: "key")
-            seconds = time.perf_counter() - start
-            return seconds, [matches.read(*pair)[0] for pair in pairs]
+        with FeatureStore(Path(folder) / "features.h5") as store:
+            found = dict(match_pairs(MutualNearest("cpu"), store.read, pairs))
+        seconds = time.perf_counter() - start
+        return seconds, [found[pair][0] for pair in pairs]
 
 
 def match_by_opencv(made: list[np.ndarray], threads: int) -> tuple[float, list[np.ndarray]]:
     matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
 
-    def mutual(first, second):
+    def mutual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.array([(match.queryIdx, match.trainIdx) for match in matcher.match(first, second)])
 
     return _pair_by_pair(made, mutual)
 
 
 def match_by_faiss(made: list[np.ndarray], threads: int) -> tuple[float, list[np.ndarray]]:
-    def mutual(first, second):
+    def mutual(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         there = faiss.knn(first, second, 1, faiss.METRIC_INNER_PRODUCT)[1][:, 0]
         back = faiss.knn(second, first, 1, faiss.METRIC_INNER_PRODUCT)[1][:, 0]
         rows = np.flatnonzero(back[there] == np.arange(len(first)))
@@ -169,7 +174,7 @@ def store(what: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def _seconds(function: Callable, *arguments) -> float:
+def _seconds(function: Callable, *arguments: object) -> float:
     start = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - start

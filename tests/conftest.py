@@ -1,4 +1,4 @@
-"""What several tests need: a rendered scene, and the real photos where there are any."""
+"""Fixtures of several folders: devices and types, rendered and synthesized scenes, real photos if there are any."""
 
 from __future__ import annotations
 
@@ -7,13 +7,32 @@ import shutil
 from pathlib import Path
 
 import pytest
-from localizing import HELD
+
+from tests.support.localizing import HELD
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request) -> str:
+    """Each device that this machine has."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU that PyTorch can use")
+    return request.param
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def dtype(request):
+    """Each type that networks and matching compute in."""
+    import torch
+
+    return getattr(torch, request.param)
 
 
 @pytest.fixture(scope="session")
 def courtyard(tmp_path_factory) -> Path:
     """Ten rendered photos of 480 x 360 with known cameras: `images/` and `gt.json`."""
-    from tpsfm.demo import render_scene
+    from tpsfm.demo.dataset import render_scene
 
     out = tmp_path_factory.mktemp("courtyard")
     render_scene(out, views=10, size=(480, 360))
@@ -23,7 +42,7 @@ def courtyard(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def synthetic():
     """A synthesized scene of eight photos."""
-    from synthesized import Scene
+    from tests.support.synthesized import Scene
 
     return Scene()
 
@@ -35,7 +54,7 @@ def synthetic_map(synthetic, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("synthetic")
     assert synthetic.database(root / "database.db") == len(synthetic.matches)
-    inliers = colmap.verify_matches(root / "database.db", threads=2)
+    _, inliers = colmap.verify_matches(root / "database.db", threads=2)
     steps = []
     folders = colmap.reconstruct_incremental(
         root / "database.db", root, root / "sparse", threads=2, progress=steps.append

@@ -4,34 +4,61 @@ import tpsfm
 
 workspace = tpsfm.reconstruct("images/", "out/")
 features = tpsfm.load_extractor("tpr").extract(image)
+where = tpsfm.Map("out/").localize("new.jpg")
 """
 
 import zlib  # noqa: F401  before pycolmap: its wheels abort where zlib is loaded later
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from tpsfm.errors import TpsfmError
 
+if TYPE_CHECKING:
+    from tpsfm.features import Extractor, Features, load_extractor
+    from tpsfm.geometry.model import Model, read_model
+    from tpsfm.io.workspace import Workspace
+    from tpsfm.localization import Localization, Map, localize
+    from tpsfm.matching import Matcher
+    from tpsfm.reconstruction import Stages, reconstruct
+    from tpsfm.retrieval import GlobalDescriptor
+
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Extractor": "tpsfm.features",
-    "Features": "tpsfm.features",
-    "Localization": "tpsfm.localization",
-    "Map": "tpsfm.localization",
-    "Model": "tpsfm.model",
-    "Options": "tpsfm.reconstruction",
-    "Workspace": "tpsfm.workspace",
-    "load_extractor": "tpsfm.features",
-    "localize": "tpsfm.localization",
-    "read_model": "tpsfm.model",
-    "reconstruct": "tpsfm.reconstruction",
+__all__ = [
+    "Extractor",
+    "Features",
+    "GlobalDescriptor",
+    "Localization",
+    "Map",
+    "Matcher",
+    "Model",
+    "Stages",
+    "TpsfmError",
+    "Workspace",
+    "load_extractor",
+    "localize",
+    "read_model",
+    "reconstruct",
+]
+
+_MODULES = {
+    "tpsfm.features": ("Extractor", "Features", "load_extractor"),
+    "tpsfm.geometry.model": ("Model", "read_model"),
+    "tpsfm.io.workspace": ("Workspace",),
+    "tpsfm.localization": ("Localization", "Map", "localize"),
+    "tpsfm.matching": ("Matcher",),
+    "tpsfm.reconstruction": ("Stages", "reconstruct"),
+    "tpsfm.retrieval": ("GlobalDescriptor",),
 }
-__all__ = ["TpsfmError", *_HOMES]
 
 
-def __getattr__(name: str):
-    """Load what is asked for, when it is asked for."""
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is first asked for, so that `import tpsfm` stays fast."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'tpsfm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -28,5 +28,5 @@ def computes_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16, with which networks run some twice as fast."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.2 cannot tell
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.2 cannot tell
     return device.type == "cpu" and (able.get("avx512_bf16", False) or able.get("amx_bf16", False))

@@ -1,4 +1,4 @@
-"""How long work tells of itself: nothing for library calls, bars and lines on a terminal."""
+"""Progress reporting: nothing for library calls, bars and lines on a terminal."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 Update = Callable[[int, int], None]
 
 
-class Quiet:
-    """Says nothing."""
+class Progress:
+    """Receives progress and shows none of it; subclasses do."""
 
     @contextmanager
     def bar(self, label: str, total: int | None = None) -> Iterator[Update]:
-        """A stretch of work; call what it yields with (done, in all)."""
+        """A bar while the block runs; call what it yields with (steps done, steps in all)."""
         yield lambda done, total: None
 
     def say(self, text: str) -> None:
-        """One line to the reader."""
+        """Show one line."""
 
 
-class Terminal(Quiet):
-    """Bars by rich where the output is a terminal, else a line when a stretch of work ends."""
+class Terminal(Progress):
+    """Bars by rich where the output is a terminal, else one line at the end of each bar."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -30,20 +30,13 @@ class Terminal(Quiet):
 
     @contextmanager
     def bar(self, label: str, total: int | None = None) -> Iterator[Update]:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress as rich
 
-        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn())
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        with Progress(*columns, *times, console=self.console) as progress:
-            task = progress.add_task(label, total=total)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+        columns = (rich.TextColumn("{task.description:<12}"), rich.BarColumn(), rich.MofNCompleteColumn())
+        times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
+        with rich.Progress(*columns, *times, console=self.console) as bars:
+            task = bars.add_task(label, total=total)
+            yield lambda done, total: bars.update(task, completed=done, total=total)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)

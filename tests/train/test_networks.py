@@ -21,7 +21,7 @@ SMALL = {
     "swin": {"dim": 16, "width": 16, "depths": (2, 2), "window": 4, "head": 8},
 }
 PERIOD = {"s": 32, "vgg": 4, "dcn": 4, "swin": 32}  # pixels after which a network's own grids repeat
-HEADS = ("detect_half", "detect_quarter", "rely", "detail", "sharpness")  # no descriptor depends on these
+HEADS = ("detect_half", "detect_quarter", "reliability_head", "detail", "sharpness")  # no descriptor depends on these
 every_network = pytest.mark.parametrize("name", list(SMALL))
 
 
@@ -32,16 +32,16 @@ def picture(height, width, batch=1, seed=2):
     return (smooth - smooth.amin()) / (smooth.amax() - smooth.amin())
 
 
-def make(name, steered=True):
+def make(name, perturbed=True):
     """A small untrained network in evaluation mode, its batch statistics those of a few pictures.
 
-    `steered`: deformable layers look around and detection heads say something, which they don't when they start.
+    `perturbed`: deformable layers look around and detection heads say something, which they don't when they start.
     """
     torch.manual_seed(0)
     network = build_network(name, **SMALL[name])
     generator = torch.Generator().manual_seed(1)
     for key, parameter in network.named_parameters():
-        if steered and ("steer" in key or key.startswith(HEADS[:-1])):
+        if perturbed and ("offset_mask" in key or key.startswith(HEADS[:-1])):
             parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
@@ -166,7 +166,7 @@ def mirror_weights(network):
 @every_network
 def test_cells_and_scores_are_centred(name):
     """A mirrored image gives mirrored maps exactly if cell j lies where cell w − 1 − j is seen from the other side."""
-    network = make(name, steered=False)
+    network = make(name, perturbed=False)
     mirror_weights(network)
     image = picture(64, 96)
     with torch.inference_mode():

@@ -309,7 +309,7 @@ def test_it_stops_and_keeps_the_last_good_state(photo_folder, tmp_path, reason):
 
 
 def test_the_command(photo_folder, tmp_path):
-    from tpsfm.cli_train import train
+    from tpsfm.cli.train import train
     from tpsfm.errors import TpsfmError
 
     out = tmp_path / "w.safetensors"

@@ -1,11 +1,12 @@
 """The adapter to COLMAP: the only place that imports pycolmap. Loading it costs a fraction of a second."""
 
+from tpsfm.colmap.absolute_pose import AbsolutePose, absolute_pose
 from tpsfm.colmap.cameras import CAMERA_MODELS, CAMERA_MODES, device, group_cameras
-from tpsfm.colmap.database import build_database
 from tpsfm.colmap.export import EXPORT_FORMATS, export
 from tpsfm.colmap.extension import extend_model
+from tpsfm.colmap.images import write_images
 from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
-from tpsfm.colmap.pose import AbsolutePose, absolute_pose
+from tpsfm.colmap.pair_table import PairTable
 from tpsfm.colmap.triangulation import to_binary, triangulate
 from tpsfm.colmap.verification import verified_inliers, verify_matches
 
@@ -14,8 +15,8 @@ __all__ = [
     "CAMERA_MODES",
     "EXPORT_FORMATS",
     "AbsolutePose",
+    "PairTable",
     "absolute_pose",
-    "build_database",
     "device",
     "export",
     "extend_model",
@@ -26,4 +27,5 @@ __all__ = [
     "triangulate",
     "verified_inliers",
     "verify_matches",
+    "write_images",
 ]

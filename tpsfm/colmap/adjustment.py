@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tpsfm.colmap.cameras import to_colmap
-from tpsfm.colmap.engine import pycolmap
-from tpsfm.model import Camera
+from tpsfm.colmap.loading import pycolmap
+from tpsfm.geometry.model import Camera
 
 _PIXEL = 1.0  # of the Cauchy loss: an observation this far off counts half
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.colmap.database import open_database, write_camera, write_image
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import largest_first
 from tpsfm.errors import TpsfmError
 

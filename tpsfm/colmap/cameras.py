@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import PurePosixPath
 from statistics import median
 
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
-from tpsfm.images import ImageInfo
-from tpsfm.model import CAMERA_MODELS as _MODELS
-from tpsfm.model import Camera
+from tpsfm.geometry.model import CAMERA_MODELS as _MODELS
+from tpsfm.geometry.model import Camera
+from tpsfm.photos.images import ImageInfo
 
 CAMERA_MODELS = tuple(name for name, *_ in _MODELS.values())
 CAMERA_MODES = ("auto", "single", "per-folder", "per-image")

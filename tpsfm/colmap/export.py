@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Camera, Model, read_model
+from tpsfm.geometry.model import Camera, Model, read_model
+from tpsfm.io.atomic import write_atomic
 
 # nerfstudio's camera model and distortion keys, by COLMAP's camera model; the parameters follow cx, cy.
 _NERFSTUDIO = {
@@ -70,9 +71,7 @@ def write_ply(model: Model, path: str | Path) -> None:
     types = {"<f4": "float", "u1": "uchar"}
     properties = "".join(f"property {types[kind]} {name}\n" for name, kind in layout)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
-    new = Path(path).with_name(Path(path).name + ".new")
-    new.write_bytes(header.encode() + vertices.tobytes())
-    os.replace(new, path)
+    write_atomic(Path(path), header.encode() + vertices.tobytes())
 
 
 def _write_binary(folder: Path, model: Model, out: Path, images: Path) -> None:

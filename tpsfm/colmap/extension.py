@@ -9,12 +9,12 @@ import numpy as np
 
 from tpsfm.colmap.cameras import to_colmap
 from tpsfm.colmap.database import open_database
-from tpsfm.colmap.engine import pycolmap
 from tpsfm.colmap.known_poses import add_camera, add_image
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import write_models
 from tpsfm.colmap.verification import count_inliers, two_view_geometries
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Camera, Pose
+from tpsfm.geometry.model import Camera, Pose
 
 _MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees, of the points that stay after the adjustment; COLMAP's
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tpsfm.colmap.database import write_camera, write_image
-from tpsfm.colmap.engine import pycolmap
-from tpsfm.model import Pose
+from tpsfm.colmap.loading import pycolmap
+from tpsfm.geometry.model import Pose
 
 
 def add_camera(model, db, camera) -> None:

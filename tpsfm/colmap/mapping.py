@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tpsfm.colmap.database import open_database
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
-from tpsfm.model import read_model
+from tpsfm.geometry.model import read_model
 
 _log = logging.getLogger("tpsfm")
 
-_FEW = 0.5  # below this share of the photos that have a verified pair, mapping is tried again, relaxed
+_FEW = 0.5  # below this share of the photos that have a verified pair in all models, mapping is tried again, relaxed
 # What differs from COLMAP's defaults. Bundle adjustment: half the time, the same accuracy (pose AUC within 0.1
 # on three scenes). A photo with few inliers is taken rather than left to the fallback without structure,
 # which took 15 s for one photo. More than one thread in bundle adjustment would change its sums from run to run.
@@ -50,8 +50,8 @@ def reconstruct_incremental(
 ) -> list[Path]:
     """Register photo after photo, starting from a good pair.
 
-    Where fewer than half of the photos that have a verified pair get registered, it is tried once more with
-    relaxed thresholds and the better result is kept; the log "tpsfm" says so.
+    Where fewer than half of the photos that have a verified pair get registered, in whichever model, it is tried once
+    more with relaxed thresholds and the result with more photos is kept; the log "tpsfm" says so.
 
     Args:
         database: a database after `verify_matches`.
@@ -159,7 +159,8 @@ def largest_first(models: dict) -> list:
 
 
 def _registered(models: list) -> int:
-    return models[0].num_reg_images() if models else 0
+    """How many images are registered in at least one model."""
+    return len({image_id for model in models for image_id in model.reg_image_ids()})
 
 
 def write_models(models: list, output: Path, images: str | Path, threads: int) -> list[Path]:

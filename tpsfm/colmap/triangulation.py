@@ -11,11 +11,11 @@ import numpy as np
 
 from tpsfm.colmap.cameras import to_colmap
 from tpsfm.colmap.database import open_database, remove_database
-from tpsfm.colmap.engine import pycolmap
 from tpsfm.colmap.known_poses import add_camera, add_image
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import write_models
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model
+from tpsfm.geometry.model import Model
 
 _CACHED_IMAGES = 256  # how many images' rays are kept in memory
 _MIN_MATCHES = 10  # that agree with the known motion, for a pair to count
@@ -82,7 +82,7 @@ def triangulate(
 
 
 def to_binary(folder: Path, output: Path) -> None:
-    """Write a model that COLMAP can read, text or binary, in the binary files of `tpsfm.model.read_model`.
+    """Write a model that COLMAP can read, text or binary, in the binary files of `tpsfm.geometry.model.read_model`.
 
     Raises:
         TpsfmError: it can't be read or written.

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tpsfm.colmap.database import open_database
-from tpsfm.colmap.engine import pycolmap
+from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.pair_table import NO_GEOMETRY, Pair, PairTable
 from tpsfm.parallel import in_order
 
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
 _MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
 _OTHER_ID = 1_000_000_000  # beyond any camera's id
-_NO_GEOMETRY = {
-    int(pycolmap.TwoViewGeometryConfiguration.UNDEFINED),
-    int(pycolmap.TwoViewGeometryConfiguration.DEGENERATE),
-}
 
 
 def verify_matches(
@@ -28,58 +27,58 @@ def verify_matches(
     seed: int = 0,
     threads: int = -1,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[tuple[str, str], int]:
+) -> tuple[int, dict[Pair, int]]:
     """Estimate the two-view geometry of every pair with matches and write it to the database.
 
-    All or nothing: the geometries appear in the database together at the end, in place of older ones. Each
-    pair's random choices depend on the seed alone, not on the other pairs or the threads.
+    A geometry that is there already from the same matches, cameras and seed stays; each new one is in the file as soon
+    as it is made, so a process that is killed loses none. A pair's random choices depend on the seed alone, not on the
+    other pairs or the threads.
 
     Args:
-        path: the database.
+        path: a database with images and, by a `PairTable`, matches.
         seed: of RANSAC.
         threads: how many to use; -1 for all cores.
-        progress: called with (pairs done, pairs in all).
+        progress: called with (pairs done, pairs in all) at first and after each pair.
 
     Returns:
-        The number of inliers of every pair of names; 0 where no geometry was found.
+        How many pairs were verified now, and the number of inliers of every pair; 0 where no geometry was found.
 
     Raises:
         TpsfmError: the database is missing or damaged.
     """
-    inliers = {}
-    with open_database(path) as db, pycolmap.DatabaseTransaction(db):
-        db.clear_two_view_geometries()
-        images = {image.image_id: image for image in db.read_all_images()}
-        pairs = [pycolmap.pair_id_to_image_pair(pair_id) for pair_id in db.read_num_matches()[0]]
-        try:
-            for first, second, geometry in two_view_geometries(db, images, pairs, seed, threads):
-                db.write_two_view_geometry(first, second, geometry)
-                inliers[images[first].name, images[second].name] = count_inliers(geometry)
-                if progress is not None:
-                    progress(len(inliers), len(pairs))
-        except BaseException:  # COLMAP's transaction commits even then
-            db.clear_two_view_geometries()
-            raise
-    return inliers
-
-
-def verified_inliers(path: str | Path) -> dict[tuple[str, str], int]:
-    """What `verify_matches` returned, read again from the database."""
+    with PairTable(path) as table:
+        matched = table.matched()
     with open_database(path) as db:
-        names = {image.image_id: image.name for image in db.read_all_images()}
-        pairs = map(pycolmap.pair_id_to_image_pair, db.read_num_matches()[0])
-        return {
-            (names[first], names[second]): count_inliers(db.read_two_view_geometry(first, second))
-            for first, second in pairs
-        }
+        images = {image.image_id: image for image in db.read_all_images()}
+        lenses = {camera.camera_id: _lens(camera) for camera in db.read_all_cameras()}
+    lens_of = {image.name: lenses[image.camera_id] for image in images.values()}
+    with PairTable(path) as table:
+        todo = table.to_verify({(a, b): _digest(key, lens_of[a], lens_of[b], seed) for (a, b), key in matched.items()})
+        total = len(table.counts()[0])
+    report = progress or (lambda done, total: None)
+    report(total - len(todo), total)
+    with open_database(path) as db:
+        geometries = two_view_geometries(db, images, todo, seed, threads)
+        for done, (first, second, geometry) in enumerate(geometries, total - len(todo) + 1):
+            db.write_two_view_geometry(first, second, geometry)
+            report(done, total)
+    return len(todo), verified_inliers(path)
 
 
-def count_inliers(geometry) -> int:
+def verified_inliers(path: str | Path) -> dict[Pair, int]:
+    """The number of verified matches of every pair of names that has matches."""
+    with PairTable(path) as table:
+        return table.counts()[1]
+
+
+def count_inliers(geometry: Any) -> int:
     """How many matches agree with a two-view geometry; 0 where it is none."""
-    return 0 if geometry.config in _NO_GEOMETRY else len(geometry.inlier_matches)
+    return 0 if int(geometry.config) in NO_GEOMETRY else len(geometry.inlier_matches)
 
 
-def two_view_geometries(db, images: dict, pairs: list[tuple[int, int]], seed: int, threads: int) -> Iterator[tuple]:
+def two_view_geometries(
+    db: Any, images: dict[int, Any], pairs: list[tuple[int, int]], seed: int, threads: int
+) -> Iterator[tuple[int, int, Any]]:
     """(image id, image id, two-view geometry) of each pair of image ids with matches in a database, in order."""
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.random_seed = seed
@@ -105,5 +104,14 @@ def two_view_geometries(db, images: dict, pairs: list[tuple[int, int]], seed: in
             yield first, second, geometry
 
 
-def _renamed(camera):
+def _renamed(camera: Any) -> Any:
     return pycolmap.Camera({**camera.todict(), "camera_id": camera.camera_id + _OTHER_ID})
+
+
+def _lens(camera: Any) -> tuple:
+    """All of a camera but its id, which counts other photos too."""
+    return camera.model.name, camera.width, camera.height, camera.params.tolist(), camera.has_prior_focal_length
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

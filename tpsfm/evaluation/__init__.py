@@ -1,0 +1,1 @@
+"""Errors of matches, poses, trajectories and retrieval against the truth."""

@@ -1,4 +1,4 @@
-"""How well vectors fall into the groups that they belong to."""
+"""Cluster quality of labelled vectors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def silhouette(vectors: np.ndarray, labels: np.ndarray) -> float:
-    """The mean silhouette by cosine distance: 1 where groups are tight and apart, 0 where they lie in each other.
+    """The mean silhouette by cosine distance: 1 for tight, separate groups, 0 for overlapping ones.
 
     Of each vector (b - a) / max(a, b): a is its mean distance to the others of its group, b the least mean distance
     to another group; 0 where it is alone in its group.

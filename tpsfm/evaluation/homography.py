@@ -39,7 +39,7 @@ def repeatability(
     size1: tuple[int, int],
     threshold: float = 3.0,
 ) -> tuple[float, float]:
-    """How many keypoints are found again in the other image, and how exactly.
+    """Repeatability of keypoints between two images, and their localisation error.
 
     Only keypoints that fall inside the other image count. Each is taken to the other image, and its distance to the
     nearest keypoint there is measured there; both directions count alike.
@@ -70,7 +70,7 @@ def _to_nearest(keypoints: np.ndarray, others: np.ndarray, homography: np.ndarra
     inside = ((mapped >= 0) & (mapped <= np.array(size) - 1)).all(1)
     if not inside.any() or not len(others):
         return np.full(inside.sum(), np.inf)
-    matches = cv2.BFMatcher(cv2.NORM_L2).match(np.float32(mapped[inside]), np.float32(others))
+    matches = cv2.BFMatcher(cv2.NORM_L2).match(mapped[inside].astype(np.float32), others.astype(np.float32))
     return np.array([match.distance for match in matches])
 
 

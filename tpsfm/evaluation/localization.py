@@ -9,7 +9,7 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import rotation_angle
-from tpsfm.model import Pose
+from tpsfm.geometry.model import Pose
 
 # (share of the extent, degrees): fine, the goal of the hold-out, coarse.
 THRESHOLDS = ((0.0025, 0.25), (0.005, 0.5), (0.02, 2.0))
@@ -20,10 +20,10 @@ _OUTLIER = 5.0  # times the median residual
 def align_map(
     truth: Mapping[str, Pose], mapped: Mapping[str, Pose], seed: int = 0
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """The similarity that lays a map over known poses, though some of the map's cameras may be wrong.
+    """The similarity that aligns a map with known poses, robust to wrong cameras in the map.
 
-    Each camera counts as its centre and as the tips of its three axes, half the truth's extent long: centres alone,
-    which mostly lie near a line, leave the turn about that line to chance. Of the fits to two cameras the one with
+    Each camera contributes its centre and the tips of its three axes, half the truth's extent long: centres alone
+    often lie near a line, which leaves the rotation about it undetermined. Of the fits to two cameras the one with
     the least median residual is taken (Rousseeuw, 1984), then least squares over the cameras within five times that.
 
     Args:
@@ -38,19 +38,19 @@ def align_map(
     """
     names = sorted(set(truth) & set(mapped))
     if len(names) < 3:
-        raise TpsfmError(f"a map is laid over known poses by at least 3 photos with both, there are {len(names)}")
+        raise TpsfmError(f"a map is aligned with known poses by at least 3 photos with both, there are {len(names)}")
     length = extent(truth) / 2
     turns = np.array([truth[name].rotation.T @ mapped[name].rotation for name in names])
     target, source = (np.array([poses[name].center for name in names]) for poses in (truth, mapped))
 
-    def fit(rows) -> tuple[float, np.ndarray, np.ndarray]:
+    def fit(rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         a, b = target[rows] - target[rows].mean(0), source[rows] - source[rows].mean(0)
         scale = float(np.sqrt((a**2).sum() / max((b**2).sum(), 1e-300)))  # Horn, 1987: whatever the rotation
         u, _, vt = np.linalg.svd(scale * a.T @ b + length**2 * turns[rows].sum(0))
         rotation = u * [1, 1, np.sign(np.linalg.det(u @ vt))] @ vt
         return scale, rotation, target[rows].mean(0) - scale * rotation @ source[rows].mean(0)
 
-    def residuals(similarity) -> np.ndarray:
+    def residuals(similarity: tuple[float, np.ndarray, np.ndarray]) -> np.ndarray:
         scale, rotation, translation = similarity
         distance = np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
         return distance + length * np.array([rotation_angle(rotation.T @ turn) for turn in turns])
@@ -67,12 +67,12 @@ def localization_errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far localized photos are from their known poses.
 
-    The map is laid over the known poses by its own cameras alone; those of the queries have no say in it.
+    The map is aligned with the known poses of its own photos; the queries are not used for that.
 
     Args:
         truth: known poses by name, of the map's photos and of the queries.
         mapped: the map's own poses.
-        localized: the queries' poses in the map, None where there is none; all count, in this order.
+        localized: the queries' poses in the map, None where there is none; in this order.
 
     Returns:
         Distances of the centres [N] in the truth's unit and rotation angles [N] in degrees; inf without a pose.
@@ -88,8 +88,8 @@ def localization_errors(
             angle.append(np.inf)
             continue
         center = scale * rotation @ pose.center + translation
-        position.append(np.linalg.norm(center - truth[name].center))
-        angle.append(np.degrees(rotation_angle(truth[name].rotation @ rotation @ pose.rotation.T)))
+        position.append(float(np.linalg.norm(center - truth[name].center)))
+        angle.append(float(np.degrees(rotation_angle(truth[name].rotation @ rotation @ pose.rotation.T))))
     return np.array(position), np.array(angle)
 
 

@@ -1,4 +1,4 @@
-"""Photos by day turned to night, to measure what darkness costs where no photo was taken in it."""
+"""Synthetic night photos from photos by day, for benchmarks without real night photos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOTION = (0.001, 0.004)  # length of the blur, of the longer side
 
 
 def night(image: np.ndarray, seed: int, stops: float = 4.0) -> np.ndarray:
-    """The photo as a hand-held camera might take it by street light.
+    """The photo as a hand-held camera might take it under street lights.
 
     In linear light: `stops` stops less exposure, a warm colour cast, lamps that saturate the sensor and have a halo,
     motion blur, photon noise (Poisson) and read noise (Gaussian) of a small sensor; then a gain that brings half of

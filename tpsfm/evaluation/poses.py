@@ -1,4 +1,4 @@
-"""Camera poses against known ones, free of the map's own frame and scale."""
+"""Errors of camera poses against known ones, independent of the map's frame and scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Pose
+from tpsfm.geometry.model import Pose
 
 
 def load_poses(path: str | Path) -> dict[str, Pose]:
@@ -76,7 +76,7 @@ def pose_auc(errors: np.ndarray, thresholds: Sequence[float] = (1, 3, 5, 10)) ->
 
 
 def align(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The similarity that takes points onto others with the least squared distance.
+    """The least-squares similarity between two sets of points.
 
     Args:
         source, target: [N, 3], N >= 2.
@@ -121,7 +121,7 @@ def _pair_error(truth0: Pose, truth1: Pose, pose0: Pose, pose1: Pose) -> float:
 
 
 def rotation_angle(rotation: np.ndarray) -> float:
-    """Radians; atan2 keeps its precision at small angles, where the arc cosine of the trace loses half the digits."""
+    """The angle of a rotation in radians, by atan2, which is precise at small angles where the arc cosine is not."""
     twist = rotation - rotation.T
     sine = np.linalg.norm([twist[2, 1], twist[0, 2], twist[1, 0]]) / 2
     return float(np.arctan2(sine, (np.trace(rotation) - 1) / 2))

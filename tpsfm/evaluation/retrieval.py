@@ -1,4 +1,4 @@
-"""How well image retrieval finds the photos that truly show the same place."""
+"""Overlap of photos, and the recall of image retrieval."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def in_view(points: np.ndarray, rotation: np.ndarray, center: np.ndarray, K: np.ndarray, size: Sequence[int]):
-    """Which points of the scene lie in a known camera's frustum; what hides them is not asked.
+def in_view(
+    points: np.ndarray, rotation: np.ndarray, center: np.ndarray, K: np.ndarray, size: Sequence[int]
+) -> np.ndarray:
+    """Which points of the scene lie in a known camera's frustum; occlusion is ignored.
 
     Args:
         points: float [P, 3], in the cameras' world.
@@ -56,7 +58,7 @@ def recall(found: Mapping[str, Sequence[str]], truth: Mapping[str, set[str]], k:
     """Recall at k over the queries that truly overlap with some image.
 
     Args:
-        found: the images retrieved for each query, the most like first, the query's own photo not among them.
+        found: the images retrieved for each query, the most similar first, the query's own photo not among them.
         truth: the images that truly overlap with it.
         k: how many of those found count.
 

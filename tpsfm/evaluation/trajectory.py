@@ -1,4 +1,4 @@
-"""A camera's path against the true one: KITTI's pose files, alignment, absolute and relative errors."""
+"""Trajectories against the truth: KITTI's pose files, alignment, absolute and relative pose errors."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ def read_trajectory(path: str | Path) -> np.ndarray:
     Raises:
         TpsfmError: the file is missing or not of that form.
     """
+    rows = np.zeros((0, 3, 4))
     try:
         lines = Path(path).read_text().splitlines()
         rows = np.array([line.split() for line in lines], float).reshape(len(lines), 3, 4)
     except OSError as error:
         raise TpsfmError(f"can't read the poses '{path}': {error.strerror}") from None
     except ValueError:
-        rows = np.zeros(0)
+        pass
     if not rows.size or not np.isfinite(rows).all():
         raise TpsfmError(f"'{path}' doesn't hold poses in KITTI's format: 12 numbers a line are needed")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
@@ -41,12 +42,12 @@ def write_trajectory(path: str | Path, poses: np.ndarray) -> None:
 
 
 def align_trajectory(truth: np.ndarray, estimated: np.ndarray, alignment: str) -> np.ndarray:
-    """Move an estimated path onto the true one with the least squared distance of their positions.
+    """Align an estimated trajectory with the true one by least squares on the positions.
 
     Args:
         truth, estimated: [N, 4, 4], camera to world, frame by frame.
-        alignment: "none", "se3" (rotation and translation) or "sim3" (also one scale, which a single camera
-            can't know); Umeyama, PAMI 1991.
+        alignment: "none", "se3" (rotation and translation) or "sim3" (also a scale, which one camera
+            can't observe); Umeyama, PAMI 1991.
 
     Returns:
         float64 [N, 4, 4]: `estimated`, moved.

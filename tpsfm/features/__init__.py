@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from typing import Any
 
-from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
+from tpsfm.plugins import plugin, plugin_names
 
 __all__ = ["Extractor", "Features", "extractor_class", "extractor_names", "load_extractor"]
 
 
 def extractor_names() -> list[str]:
     """The registered extractors' names, sorted."""
-    return sorted({point.name for point in entry_points(group="tpsfm.extractors")})
+    return plugin_names("tpsfm.extractors")
 
 
 def extractor_class(name: str) -> type[Extractor]:
@@ -21,13 +21,10 @@ def extractor_class(name: str) -> type[Extractor]:
     Raises:
         TpsfmError: no extractor has that name.
     """
-    for point in entry_points(group="tpsfm.extractors"):
-        if point.name == name:
-            return point.load()
-    raise TpsfmError(f"no features named '{name}'; there are: {', '.join(extractor_names())}")
+    return plugin("tpsfm.extractors", "features", name)
 
 
-def load_extractor(name: str = "tpr", **options) -> Extractor:
+def load_extractor(name: str = "tpr", **options: Any) -> Extractor:
     """Make the extractor registered as `name`.
 
     Args:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tpr.vlad import Vocabulary
 
 
+MAX_KEYPOINTS = 8192  # of an image, where no other limit is given
+MAX_SIZE = 1600  # pixels along the longer side, to which larger images are reduced where no other limit is given
+
+
 @dataclass(frozen=True)
 class Features:
     """Local features of one image.
@@ -21,7 +25,7 @@ class Features:
         keypoints: float32 [N, 2], xy in pixels of the image as decoded; the centre of the top-left pixel
             is (0, 0).
         scores: float32 [N], detection scores, higher is better, in descending order.
-        descriptors: float32 [N, D], unit L2 norm.
+        descriptors: float32 [N, D], unit L2 norm; where a matcher prepared it, a tensor of its type and device.
         image_size: (width, height) in pixels.
     """
 
@@ -32,6 +36,11 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays take."""
+        return self.keypoints.nbytes + self.scores.nbytes + self.descriptors.nbytes
 
     @classmethod
     def empty(cls, dim: int, image_size: tuple[int, int]) -> Features:

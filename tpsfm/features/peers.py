@@ -11,6 +11,7 @@ from abc import abstractmethod
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import kornia
@@ -19,9 +20,9 @@ import torch
 
 from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
-from tpsfm.features.base import Extractor, Features
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, shrunk
-from tpsfm.images import check_pixels, file_digest
+from tpsfm.photos.images import check_pixels, file_digest
 
 _NO_LIMIT = 1 << 20
 
@@ -49,7 +50,7 @@ class Peer(Extractor):
     licence: str
     multiple = 1
 
-    def __init__(self, max_keypoints: int = 8192, max_size: int = 1600, device: str = "auto"):
+    def __init__(self, max_keypoints: int = MAX_KEYPOINTS, max_size: int = MAX_SIZE, device: str = "auto"):
         check_limits(max_keypoints, max_size)
         self.max_keypoints, self.max_size = max_keypoints, max_size
         self.device = choose_device(device)
@@ -161,7 +162,7 @@ class XFeat(Peer):
         return network
 
     def _detect(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        (found,) = self.network.detectAndCompute(image, top_k=_NO_LIMIT)
+        (found,) = cast(Any, self.network).detectAndCompute(image, top_k=_NO_LIMIT)
         return found["keypoints"], found["scores"], found["descriptors"]
 
 

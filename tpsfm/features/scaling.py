@@ -7,7 +7,7 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Features
-from tpsfm.images import check_pixels
+from tpsfm.photos.images import check_pixels
 
 
 def check_limits(max_keypoints: int, max_size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tpsfm.features.base import Extractor, Features
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
 
 _CONTRAST = 0.02  # COLMAP's peak threshold; OpenCV's own default, 0.04, leaves weakly textured photos bare
@@ -29,7 +29,7 @@ class SIFT(Extractor):
     ratio = 0.85
     dim = 128
 
-    def __init__(self, max_keypoints: int = 8192, max_size: int = 1600, device: str = "auto"):
+    def __init__(self, max_keypoints: int = MAX_KEYPOINTS, max_size: int = MAX_SIZE, device: str = "auto"):
         check_limits(max_keypoints, max_size)
         self.max_keypoints = int(max_keypoints)
         self.max_size = int(max_size)
@@ -38,14 +38,14 @@ class SIFT(Extractor):
         grey, allowed = reduced(image, mask, self.max_size)
         allowed = None if allowed is None else allowed.astype(np.uint8)
         # The precise upscale of the first octave frees the keypoints of a constant offset of 0.25 px.
-        sift = cv2.SIFT_create(nfeatures=self.max_keypoints, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
+        sift = cv2.SIFT.create(nfeatures=self.max_keypoints, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
         found, descriptors = sift.detectAndCompute(grey, allowed)
         size = grey.shape[::-1]
         if not found:
             return Features.empty(self.dim, image.shape[1::-1])
 
         scores = np.array([keypoint.response for keypoint in found], np.float32)
-        features = Features(cv2.KeyPoint.convert(found), scores, _root(descriptors), size)
+        features = Features(np.array([keypoint.pt for keypoint in found], np.float32), scores, _root(descriptors), size)
         features = enlarged(features, image, mask)
         # OpenCV keeps all that tie with the last one it keeps.
         return features.select(np.argsort(-features.scores, kind="stable")[: self.max_keypoints])

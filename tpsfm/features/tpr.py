@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tpr.keypoints import detect
+from tpr.networks import Network
 from tpr.weights import WeightsError, load_weights, shipped_weights, weights_digest
 
 from tpsfm.device import choose_device, computes_bfloat16
 from tpsfm.errors import TpsfmError
-from tpsfm.features.base import Extractor, Features
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
 
 CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
@@ -48,8 +49,8 @@ class TPR(Extractor):
 
     def __init__(
         self,
-        max_keypoints: int = 8192,
-        max_size: int = 1600,
+        max_keypoints: int = MAX_KEYPOINTS,
+        max_size: int = MAX_SIZE,
         device: str = "auto",
         weights: str | Path | None = None,
         nms_radius: int = 2,
@@ -68,8 +69,8 @@ class TPR(Extractor):
         except WeightsError as error:
             raise TpsfmError(str(error)) from error
         self.digest = weights_digest(path)
-        dtype = torch.bfloat16 if network.bears_bfloat16 and computes_bfloat16(self.device) else torch.float32
-        self.network = fold_batch_norms(network).to(self.device, dtype)
+        dtype = torch.bfloat16 if network.supports_bfloat16 and computes_bfloat16(self.device) else torch.float32
+        self.network = cast(Network, fold_batch_norms(network)).to(self.device, dtype)
         self.dim = network.dim
 
     @property
@@ -108,16 +109,17 @@ class TPR(Extractor):
         whole = grey
         grey, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
         tensor = torch.tensor(grey, device=self.device)[None, None].float() / 255
-        allowed = None if allowed is None else torch.from_numpy(allowed).to(self.device)
+        permitted = None if allowed is None else torch.from_numpy(allowed).to(self.device)
         for octave, dense in enumerate(self.network.octaves(tensor, self.octaves)):
             logits, size = dense.logits[0, 0], 1 << octave
             if min(logits.shape) < self.network.multiple:
                 return
-            mask = None if allowed is None else allowed[::size, ::size][: logits.shape[0], : logits.shape[1]]
+            mask = None if permitted is None else permitted[::size, ::size][: logits.shape[0], : logits.shape[1]]
             points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
             descriptors = self.network.descriptors_at(dense.descriptors, points[None])[0]
             arrays = (size * (points + 0.5) - 0.5, scores, F.normalize(descriptors, dim=-1))
-            yield enlarged(Features(*(x.cpu().numpy() for x in arrays), grey.shape[::-1]), whole, None)
+            keypoints, scores_, vectors = (x.cpu().numpy() for x in arrays)
+            yield enlarged(Features(keypoints, scores_, vectors, grey.shape[::-1]), whole, None)
 
 
 def spread_scores(features: Features) -> np.ndarray:
@@ -139,7 +141,8 @@ def fold_batch_norms(module: torch.nn.Module) -> torch.nn.Module:
     if isinstance(module, torch.nn.Sequential):
         layers = list(module)
         for i in range(len(layers) - 1):
-            if isinstance(layers[i], torch.nn.Conv2d) and isinstance(layers[i + 1], torch.nn.BatchNorm2d):
-                layers[i], layers[i + 1] = fuse_conv_bn_eval(layers[i], layers[i + 1]), torch.nn.Identity()
+            first, second = layers[i], layers[i + 1]
+            if isinstance(first, torch.nn.Conv2d) and isinstance(second, torch.nn.BatchNorm2d):
+                layers[i], layers[i + 1] = fuse_conv_bn_eval(first, second), torch.nn.Identity()
         return torch.nn.Sequential(*layers)
     return module

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
-from tpsfm.images import ImageInfo
-from tpsfm.model import CAMERA_MODELS, Camera
+from tpsfm.geometry.model import CAMERA_MODELS, Camera
+from tpsfm.photos.images import ImageInfo
 
 # Focal lengths to try, in longer sides of the photo: from a field of view of 96 degrees to one of 14, each 1.25 times
 # the one before, so that one of them is within 12 % of the truth.

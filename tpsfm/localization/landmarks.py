@@ -1,154 +1,159 @@
-"""The features of a map's points, at hand for matching."""
+"""The landmarks of a map: those keypoints of its images that show one of its points, with their descriptors."""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from tpsfm.errors import TpsfmError
-from tpsfm.matching import in_parallel, matching_type, mutual_nearest
-from tpsfm.model import read_observations
-from tpsfm.store import FeatureStore
-from tpsfm.workspace import Workspace
+from tpsfm.features import Features
+from tpsfm.features.store import FeatureStore
+from tpsfm.geometry.model import Model, read_observations
+from tpsfm.io.workspace import Workspace
 
-MIN_SHARED = 5  # points that two images of one place share
+log = logging.getLogger("tpsfm")
+
+Describe = Callable[[str, Features], np.ndarray]
+"""Gives the global descriptor, float32 [G], of an image from its name and features."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Landmarks:
-    """The keypoints of a map's images that show one of its points; image i owns rows starts[i] to starts[i + 1].
+    """The landmarks of I images; image i owns rows starts[i] to starts[i + 1] of T.
+
+    The arrays may be parts of a memory-mapped file: what is never asked for is never read.
 
     Attributes:
-        names: of the I images.
+        names: of the images.
+        sizes: (width, height) of the images, pixels.
         starts: int64 [I + 1].
         points: int32 [T], row of `Model.points`.
-        keypoints: float32 [T, 2].
-        descriptors: float16 [T, D], on the device where they are matched.
+        keypoints: float32 [T, 2], xy in the image.
+        scores: float32 [T], of the detection.
+        descriptors: float16 [T, D].
     """
 
     names: list[str]
+    sizes: list[tuple[int, int]]
     starts: np.ndarray
     points: np.ndarray
     keypoints: np.ndarray
-    descriptors: torch.Tensor
+    scores: np.ndarray
+    descriptors: np.ndarray
 
     def of(self, image: int) -> slice:
         """The rows of an image."""
         return slice(self.starts[image], self.starts[image + 1])
 
-
-@dataclass(frozen=True)
-class Matches:
-    """Matches of a query's keypoints with map points, as M rows.
-
-    Attributes:
-        keypoints: int64 [M], index of the query's keypoint.
-        landmarks: int64 [M], row in `Landmarks`.
-        images: int64 [M], index of the map's image.
-        similarity: float32 [M], cosine of the descriptors.
-    """
-
-    keypoints: np.ndarray
-    landmarks: np.ndarray
-    images: np.ndarray
-    similarity: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.keypoints)
-
-    def __add__(self, others: Matches) -> Matches:
-        return Matches(*(np.concatenate(both) for both in zip(vars(self).values(), vars(others).values(), strict=True)))
-
-    @classmethod
-    def none(cls) -> Matches:
-        """No matches."""
-        index = np.empty(0, np.int64)
-        return cls(index, index, index, np.empty(0, np.float32))
-
-    def select(self, index: np.ndarray) -> Matches:
-        """The matches at `index` (a boolean mask [M] or integers)."""
-        return Matches(self.keypoints[index], self.landmarks[index], self.images[index], self.similarity[index])
+    def features(self, image: int) -> Features:
+        """An image's landmarks as a matcher takes them."""
+        rows = self.of(image)
+        descriptors = torch.from_numpy(self.descriptors[rows]).float().numpy()  # several times as fast as NumPy
+        return Features(self.keypoints[rows], self.scores[rows], descriptors, self.sizes[image])
 
 
-def read_landmarks(workspace: Workspace, store: FeatureStore, device: torch.device, visit=None) -> Landmarks:
-    """The landmarks of a workspace's map; `visit(name, features)` is called with all features of each image.
+def load_landmarks(
+    workspace: Workspace, model: Model, store: FeatureStore, describe: Describe, key: str
+) -> tuple[Landmarks, np.ndarray]:
+    """The landmarks and the global descriptors of a map's images.
+
+    The first call for a map writes both to the file landmarks-KEY.bin in its workspace, in place of one of another key,
+    and later ones map that into memory; for its size see `_row`. Where it can't be written they are held in memory.
+
+    Args:
+        workspace: of the map.
+        model: the map.
+        store: with the features of its images.
+        describe: an image.
+        key: digest of all that they depend on.
+
+    Returns:
+        Landmarks, and float32 [I, G] global descriptors, in the order of `model.images`.
 
     Raises:
         TpsfmError: a file is missing or damaged, or the features are not those the map was made from.
     """
-    points, keypoints, descriptors, names = [], [], [], []
-    for name, (places, rows) in read_observations(workspace.sparse).items():
+    starts = np.cumsum([0, *(pose.observations for pose in model.images.values())])
+    count = int(starts[-1])
+    path = workspace.root / f"landmarks-{key}.bin"
+    rows, vectors = _load(path, len(model.images), count) or _build(path, workspace, store, describe, count)
+    cameras = [model.cameras[pose.camera_id] for pose in model.images.values()]
+    sizes = [(camera.width, camera.height) for camera in cameras]
+    fields = (rows[field] for field in ("point", "keypoint", "score", "descriptor"))
+    return Landmarks(list(model.images), sizes, starts, *fields), vectors
+
+
+def _row(dim: int) -> np.dtype:
+    """A landmark in the file: 16 + 2 D bytes."""
+    return np.dtype([("point", "<i4"), ("keypoint", "<f4", 2), ("score", "<f4"), ("descriptor", "<f2", dim)])
+
+
+def _load(path: Path, images: int, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The rows and the global descriptors of a file; None where there is none, or it is damaged."""
+    with suppress(OSError, ValueError, EOFError):
+        rows = np.load(path, mmap_mode="c")  # "r" would make torch warn
+        with open(path, "rb") as file:
+            file.seek(rows.offset + rows.nbytes)
+            vectors = np.load(file)
+        if len(rows) == count and len(vectors) == images and rows.dtype == _row(rows.dtype["descriptor"].shape[0]):
+            return rows, vectors
+    return None
+
+
+def _build(
+    path: Path, workspace: Workspace, store: FeatureStore, describe: Describe, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read them from the features, and write them to a file if that is possible."""
+    vectors: list[np.ndarray] = []
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    images = _image_rows(workspace, store, describe, vectors)
+    first = next(images)
+    try:
+        with open(partial, "wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (count,)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for rows in chain([first], images):
+                rows.tofile(file)
+            np.save(file, np.stack(vectors))
+        os.replace(partial, path)
+        for other in set(workspace.root.glob("landmarks-*.bin")) - {path}:
+            other.unlink()
+        return np.load(path, mmap_mode="c"), np.stack(vectors)
+    except OSError as error:
+        log.debug("%s: %s; held in memory", path, error)
+        vectors.clear()
+        images = _image_rows(workspace, store, describe, vectors)
+        return np.concatenate(list(images)), np.stack(vectors)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _image_rows(
+    workspace: Workspace,
+    store: FeatureStore,
+    describe: Describe,
+    vectors: list[np.ndarray],
+) -> Iterator[np.ndarray]:
+    """The rows of one image after the other, its global descriptor added to `vectors`."""
+    for name, (places, points) in read_observations(workspace.sparse).items():
         features = store.read(name)
         if len(features) != len(places) or np.abs(features.keypoints - places).max(initial=0) > 0.01:
             raise TpsfmError(
                 f"{workspace.root}: its features of '{name}' are not those that the map was made from;"
                 f" run 'tpsfm reconstruct' again"
             )
-        if visit:
-            visit(name, features)
-        shown = np.flatnonzero(rows >= 0)
-        names.append(name)
-        points.append(rows[shown].astype(np.int32))
-        keypoints.append(features.keypoints[shown])
-        descriptors.append(torch.from_numpy(features.descriptors[shown]).half())
-    return Landmarks(
-        names,
-        np.cumsum([0, *map(len, points)]),
-        np.concatenate(points),
-        np.concatenate(keypoints),
-        torch.cat(descriptors).to(device),
-    )
-
-
-def match_landmarks(
-    descriptors: np.ndarray, landmarks: Landmarks, images: list[int], ratio: float | None, min_similarity: float | None
-) -> Matches:
-    """Mutual nearest neighbours of a query's descriptors [N, D] and the landmarks of each of some images."""
-    on = landmarks.descriptors.device
-    dtype = matching_type(on)
-    query = torch.from_numpy(descriptors).to(on, dtype)
-    jobs = (
-        (image, (query, landmarks.descriptors[landmarks.of(image)].to(dtype), min_similarity, ratio))
-        for image in images
-    )
-    found = Matches.none()
-    for image, (pairs, similarity) in in_parallel(mutual_nearest, jobs):
-        ours, theirs = pairs.astype(np.int64).T
-        found += Matches(ours, theirs + landmarks.starts[image], np.full(len(pairs), image), similarity)
-    return found
-
-
-def best_point_each(matches: Matches, points: np.ndarray) -> Matches:
-    """One match for each keypoint of the query: the point that most images gave it, of equals the most similar.
-
-    Args:
-        points: int [T], `Landmarks.points`.
-    """
-    pairs = np.stack([matches.keypoints, points[matches.landmarks]], 1)
-    _, pair, votes = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    order = np.lexsort([-matches.similarity, -votes[pair.ravel()], matches.keypoints])
-    first = np.unique(matches.keypoints[order], return_index=True)[1]
-    return matches.select(order[first])
-
-
-def covisible_groups(landmarks: Landmarks, images: list[int]) -> list[list[int]]:
-    """Images grouped so that those that share points are together, each group in the order given."""
-    if not images:
-        return []
-    points = [np.unique(landmarks.points[landmarks.of(image)]) for image in images]
-    columns, column = np.unique(np.concatenate(points), return_inverse=True)
-    seen = np.zeros((len(images), len(columns)), np.float32)
-    seen[np.repeat(np.arange(len(images)), [len(part) for part in points]), column.ravel()] = 1
-    together = seen @ seen.T >= MIN_SHARED
-    groups: list[list[int]] = []
-    left = list(range(len(images)))
-    while left:
-        group, frontier = set(), {left[0]}
-        while frontier:
-            group |= frontier
-            frontier = {other for one in frontier for other in np.flatnonzero(together[one])} - group
-        groups.append([images[one] for one in sorted(group)])
-        left = [one for one in left if one not in group]
-    return groups
+        vectors.append(describe(name, features))
+        shown = np.flatnonzero(points >= 0)
+        rows = np.empty(len(shown), _row(features.descriptors.shape[1]))
+        rows["point"], rows["keypoint"] = points[shown], features.keypoints[shown]
+        rows["score"], rows["descriptor"] = features.scores[shown], features.descriptors[shown]
+        yield rows

@@ -1,53 +1,44 @@
-"""A map made for localization: loaded once, it gives poses to many photos."""
+"""A map made ready for localization: loaded once, it gives poses to many photos."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
+from tpsfm.features.store import FeatureStore
 from tpsfm.features.upright import upright_features
-from tpsfm.images import ImageInfo, check_pixels, probe, read_image, turned
+from tpsfm.geometry.model import Camera, Model
+from tpsfm.io.workspace import Workspace, digest
+from tpsfm.localization.acceptance import Attempt, accept
+from tpsfm.localization.correspondences import Correspondences, match_landmarks
+from tpsfm.localization.estimation import estimate_in_groups
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
-from tpsfm.localization.landmarks import (
-    Matches,
-    best_point_each,
-    covisible_groups,
-    match_landmarks,
-    read_landmarks,
-)
-from tpsfm.localization.pose import (
-    MIN_INLIERS,
-    Localization,
-    estimate,
-    objection,
-    occupied_cells,
-    uncertainty,
-    with_map_errors,
-)
-from tpsfm.model import Camera, Model
-from tpsfm.reconstruction import Options
-from tpsfm.results import map_digest, open_map
-from tpsfm.retrieval import Index, key_of_global, photos_vocabulary
-from tpsfm.store import FeatureStore
-from tpsfm.workspace import Workspace
+from tpsfm.localization.landmarks import load_landmarks
+from tpsfm.localization.result import Localization, result_of
+from tpsfm.photos.images import ImageInfo, check_pixels, probe, read_image, turned
+from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.report import map_digest, open_map
+from tpsfm.retrieval import global_descriptor_class
+from tpsfm.retrieval.index import Index, key_of_global
 
-FIRST = 5  # images matched at first; most photos need no more
-ENOUGH = 200  # inliers with which the others are left alone
+FIRST_IMAGES = 5  # matched first; most photos need no more
+SUFFICIENT_INLIERS = 200  # with which the other images are not matched
 
 
 class Map:
-    """A workspace's map, ready to localize photos; many threads may do so at once.
+    """A workspace's map, ready to localize photos; several threads may do so at once.
 
-    It holds the map's points, a global descriptor of each image and the local descriptors of the keypoints that show
-    a point (2 D bytes each), and it never writes into the workspace.
+    It holds the map's points and a global descriptor of each image; the local descriptors of its landmarks are mapped
+    into memory from a file that it makes in the workspace (see `load_landmarks`), the only one it ever writes there.
 
     Args:
         workspace: the folder of a reconstruction; it may have been moved.
@@ -55,10 +46,9 @@ class Map:
         top_k: how many of the map's images a photo is matched with.
 
     Attributes:
-        workspace, model, extractor, options: of the map.
-        images: the folder of its photos, which may be gone; they are not needed.
-        ratio: of the matches, None tests nothing.
-        digest: tells this map from any other.
+        workspace, model, extractor, matcher, stages: of the map.
+        images: the folder of its photos; they are not needed and may be gone.
+        digest: of this build of the map.
 
     Raises:
         TpsfmError: there is no map, it is damaged or empty, or the extractor is not the one that made its features.
@@ -72,32 +62,38 @@ class Map:
         self.top_k = top_k
         if not self.model.images or not len(self.model.points):
             raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
-        self.options = Options(**{**self.workspace.manifest["options"], "device": device})
-        self.extractor = self.options.extractor()
-        self.ratio = self.options.match_ratio()
+        self.stages = Stages.recorded(self.workspace, device=device)
+        self.extractor = self.stages.features.extractor()
+        self.matcher = self.stages.matching.create_matcher(type(self.extractor))
         self.images = Path(self.workspace.manifest.get("images") or "")
         with FeatureStore(self.workspace.features) as store:
             _check_extractor(self.workspace, store, self.extractor)
-            self._vocabulary = self.extractor.vocabulary or photos_vocabulary(
-                store, self.workspace.manifest["photos"], self.options.seed
-            )
-            self._index = Index()
-            device = torch.device(self.extractor.device)
-            self._landmarks = read_landmarks(self.workspace, store, device, self._visitor(store))
+            photos = self.workspace.manifest["photos"]
+            make = global_descriptor_class(self.stages.pairs.global_descriptor).create
+            self._descriptor = make(self.extractor, sorted(photos), store.read, self.stages.mapping.seed)
+
+            def describe(name: str, features: Features) -> np.ndarray:
+                stored = store.global_key(name) == key_of_global(store, name, self._descriptor)
+                return store.read_global(name) if stored else self._descriptor.describe(features)
+
+            keys = [store.key(name) for name in self.model.images]
+            key = digest([self.digest, keys, self._descriptor.fingerprint])
+            self._landmarks, vectors = load_landmarks(self.workspace, self.model, store, describe, key)
+        self._index = Index()
+        self._index.add(self._landmarks.names, vectors)
         self._rows = {name: row for row, name in enumerate(self._landmarks.names)}
         self._cameras = _known_cameras(self.model, self.images)
         focals = [self.model.cameras[pose.camera_id].matrix[0, 0] for pose in self.model.images.values()]
         self._error = float(self.model.errors.mean() / np.median(focals))  # radians
 
     @property
-    def fingerprint(self) -> dict:
-        """All that a pose depends on beside the photo and its camera, JSON-serializable."""
+    def fingerprint(self) -> dict[str, Any]:
+        """All that a pose depends on besides the photo and its camera, JSON-serializable."""
         return {
             "map": self.digest,
             "extractor": self.extractor.fingerprint,
-            "min_similarity": self.options.min_similarity,
-            "ratio": self.ratio,
-            "seed": self.options.seed,
+            "matcher": self.matcher.fingerprint,
+            "seed": self.stages.mapping.seed,
             "top_k": self.top_k,
         }
 
@@ -114,12 +110,12 @@ class Map:
             image: its file, or its pixels uint8 [H, W, 3] RGB or [H, W].
             camera: its intrinsics, where they are known.
             name: what it is called in the result; the file's name if left out.
-            retrieved: the map's images to match it with, the most like it first; found by their global descriptors if
-                left out. Names that the map does not have are passed over.
+            retrieved: the map's images to match it with, the most similar first; found by their global descriptors if
+                left out. Names that the map does not have are ignored.
 
         Returns:
-            A `Localization`; a photo that has no pose as it is was tried turned by quarters too. One that can't be read
-            or found in the map has the status "failed".
+            A `Localization`. A photo that has no pose as it is, is tried rotated by 90°, 180° and 270° too; one that
+            can't be read or localized has the status "failed" and a reason.
 
         Raises:
             TpsfmError: the pixels are of another type or shape.
@@ -138,114 +134,98 @@ class Map:
             check_pixels(image)
         if name is None:
             name = "image" if isinstance(image, np.ndarray) else Path(image).name
-        result = Localization(name)
+        clock = Clock()
         try:
-            with _timed(result, "read"):
+            with clock.time("read"):
                 pixels, info = _read(image)
-                ways = intrinsics_of(info, camera, self._cameras)
+                hypotheses = intrinsics_of(info, camera, self._cameras)
         except TpsfmError as error:
-            result.reason = str(error)
-            return result, None
+            return Localization(name, reason=str(error), seconds=clock.seconds), None
         attempts = []
         for quarters in range(4):
-            attempt = Localization(name, seconds=result.seconds)
-            with _timed(attempt, "extract"):
+            with clock.time("extract"):
                 features = upright_features(self.extractor, pixels, None, turned(info.orientation, quarters))
-            self._find(attempt, features, ways, retrieved)
-            attempts.append((attempt, features))
-            if attempt.pose is not None:
-                return attempts[-1]
-        return attempts[0]
-
-    def _find(self, result: Localization, features: Features, ways: list[Intrinsics], retrieved) -> None:
-        if not len(features):
-            result.reason = "no keypoints: the photo is dark, blurred or blank"
-            return
-        with _timed(result, "retrieve"):
-            if retrieved is None:
-                vector = self._vocabulary.describe(features.descriptors)
-                images = self._index.search(vector[None], self.top_k)[0][0].tolist()
-            else:
-                images = [self._rows[name] for name in retrieved if name in self._rows]
-            result.retrieved = [self._index.names[image] for image in images]
-        matches = Matches.none()
-        for few in (images[:FIRST], images[FIRST:]):
-            with _timed(result, "match"):
-                found = match_landmarks(
-                    features.descriptors, self._landmarks, few, self.ratio, self.options.min_similarity
-                )
-                matches = matches + found
-            with _timed(result, "pose"):
-                self._pose(result, features, matches, ways[0])
-            if result.inliers >= ENOUGH and result.pose is not None:
+            result = self._localize(name, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
+            attempts.append((result, features))
+            if result.pose is not None:
                 break
-        for intrinsics in ways[1:]:
-            if result.pose is None:
-                with _timed(result, "pose"):
-                    self._pose(result, features, matches, intrinsics)
+        result, features = attempts[-1] if attempts[-1][0].pose is not None else attempts[0]
+        return replace(result, seconds=clock.seconds), features
 
-    def _pose(self, result, features: Features, matches: Matches, intrinsics: Intrinsics) -> None:
-        """Take the pose of the covisible group that has the most inliers, if it can be trusted."""
-        result.camera_source = intrinsics.source
-        scale = max(1.0, max(features.image_size) / self.options.max_size)
-        best, most = None, 0
-        for group in covisible_groups(self._landmarks, list(dict.fromkeys(matches.images.tolist()))):
-            ours = matches.select(np.isin(matches.images, group))
-            chosen = best_point_each(ours, self._landmarks.points)
-            most = max(most, len(chosen))
-            if len(chosen) < MIN_INLIERS:
-                continue
-            rows = self._landmarks.points[chosen.landmarks]
-            keypoints = features.keypoints[chosen.keypoints]
-            found = estimate(keypoints, self.model.points[rows], intrinsics, scale, self.options.seed)
-            if found is not None and (best is None or found.inliers.sum() > best[0].inliers.sum()):
-                best = found, chosen, ours
-        if best is None:
-            few = "too few matches with the map" if most < MIN_INLIERS else "no pose agrees with the matches"
-            result.reason = f"{few} ({most})"
-            return
-        found, chosen, ours = best
-        result.inliers = int(found.inliers.sum())
-        result.ratio = result.inliers / len(chosen)
-        inliers = chosen.select(found.inliers)
-        keypoints = features.keypoints[inliers.keypoints]
-        result.matches = np.stack([inliers.keypoints, self._landmarks.points[inliers.landmarks]], 1)
-        self._draw(result, features, ours)
-        result.reason = objection(result.inliers, len(chosen), occupied_cells(keypoints, found.camera))
-        if result.reason:
-            return
-        result.status, result.pose, result.camera = "localized", found.pose, found.camera
-        result.covariance = with_map_errors(found.pose, found.covariance, self._error)
-        result.position_uncertainty, result.rotation_uncertainty = uncertainty(found.pose, result.covariance)
+    def _localize(
+        self,
+        name: str,
+        features: Features,
+        hypotheses: Sequence[Intrinsics],
+        retrieved: Sequence[str] | None,
+        clock: Clock,
+        doubtful: bool,
+    ) -> Localization:
+        """One attempt: retrieve, match, estimate, accept; with few images first, then with all.
 
-    def _draw(self, result: Localization, features: Features, matches: Matches) -> None:
-        """Note the inliers in the map's image that has most of them."""
-        agreed = {tuple(pair) for pair in result.matches.tolist()}
-        points = self._landmarks.points[matches.landmarks]
-        keep = [pair in agreed for pair in zip(matches.keypoints.tolist(), points.tolist(), strict=True)]
-        matches = matches.select(np.array(keep, bool))
-        if not len(matches):
-            return
-        image = int(np.bincount(matches.images).argmax())
-        matches = matches.select(matches.images == image)
-        result.best_image = self._landmarks.names[image]
-        ends = features.keypoints[matches.keypoints], self._landmarks.keypoints[matches.landmarks]
-        result.lines = np.hstack(ends).astype(np.float32)
+        Args:
+            doubtful: whether the others are left out where no pose at all agrees with the matches of the first.
+        """
+        if not len(features):
+            return Localization(name, reason="no keypoints: the photo is dark, blurred or blank")
+        with clock.time("retrieve"):
+            images = self._retrieve(features, retrieved)
 
-    def _visitor(self, store: FeatureStore):
-        """Adds each image's global descriptor to the index: the stored one where it is up to date."""
-        vocabulary = self._vocabulary
+        first, others = images[:FIRST_IMAGES], images[FIRST_IMAGES:]
+        matches = self._match(features, first, clock)
+        best = self._estimate(features, matches, hypotheses[0], clock)
+        settled = best.accepted and best.estimate.inliers >= SUFFICIENT_INLIERS
+        if others and not settled and not (doubtful and not best.estimate.inliers):
+            matches += self._match(features, others, clock)
+            again = self._estimate(features, matches, hypotheses[0], clock)
+            best = again if again.accepted or not best.accepted else best
+        for intrinsics in hypotheses[1:]:
+            if best.accepted:
+                break
+            best = self._estimate(features, matches, intrinsics, clock)
+        return result_of(name, best, features, self._landmarks, images, self._error)
 
-        def visit(name: str, features: Features) -> None:
-            stored = store.global_key(name) == key_of_global(store, name, vocabulary)
-            vector = store.read_global(name) if stored else vocabulary.describe(features.descriptors)
-            self._index.add([name], vector[None])
+    def _retrieve(self, features: Features, retrieved: Sequence[str] | None) -> list[int]:
+        """Indices of the map's images most similar to a query, or of those that are given."""
+        if retrieved is not None:
+            return [self._rows[name] for name in retrieved if name in self._rows]
+        vector = self._descriptor.describe(features)
+        return self._index.search(vector[None], self.top_k)[0][0].tolist()
 
-        return visit
+    def _match(self, features: Features, images: Sequence[int], clock: Clock) -> Correspondences:
+        with clock.time("match"):
+            return match_landmarks(features, self._landmarks, images, self.matcher)
+
+    def _estimate(self, features: Features, matches: Correspondences, intrinsics: Intrinsics, clock: Clock) -> Attempt:
+        with clock.time("pose"):
+            scale = max(1.0, max(features.image_size) / self.stages.features.max_size)
+            points, seed = self.model.points, self.stages.mapping.seed
+            found = estimate_in_groups(features, matches, self._landmarks, points, intrinsics, scale, seed)
+            return accept(found, features.keypoints)
+
+
+class Clock:
+    """Wall time by step.
+
+    Attributes:
+        seconds: by the step's name.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, step: str) -> Iterator[None]:
+        """Add the block's time to a step's."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
 def _check_extractor(workspace: Workspace, store: FeatureStore, extractor: Extractor) -> None:
-    """Refuse an extractor that does not see what the map's did."""
+    """Refuse an extractor other than the one that made the map's features."""
     made, now = store.extractor, extractor.fingerprint
     differing = sorted(key for key in made.keys() | now.keys() if made.get(key) != now.get(key))
     if differing:
@@ -257,7 +237,7 @@ def _check_extractor(workspace: Workspace, store: FeatureStore, extractor: Extra
 
 
 def _known_cameras(model: Model, images: Path) -> dict[Hashable, Camera]:
-    """The map's cameras by device (where its photos are still there) and by (width, height)."""
+    """The map's cameras by `colmap.device` (where its photos are still there) and by (width, height)."""
     cameras: dict[Hashable, Camera] = {}
     for name, pose in sorted(model.images.items(), key=lambda item: item[1].observations):
         camera = model.cameras[pose.camera_id]
@@ -270,14 +250,8 @@ def _known_cameras(model: Model, images: Path) -> dict[Hashable, Camera]:
 
 
 def _read(image: str | Path | np.ndarray) -> tuple[np.ndarray, ImageInfo]:
+    """Pixels and header of a photo; bare pixels have an empty header."""
     if isinstance(image, np.ndarray):
         height, width = image.shape[:2]
         return image, ImageInfo(width, height, 1, "", "", None, None)
     return read_image(Path(image)), probe(Path(image))
-
-
-@contextmanager
-def _timed(result: Localization, step: str):
-    start = time.perf_counter()
-    yield
-    result.seconds[step] = result.seconds.get(step, 0.0) + time.perf_counter() - start

@@ -1,21 +1,20 @@
-"""The report of a localization: one HTML file that needs nothing else."""
+"""The report of a localization: one HTML file that needs no other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from tpsfm.localization.pose import Localization
-from tpsfm.model import Model
-from tpsfm.view.html import document, inline, jpeg
+from tpsfm.geometry.model import Model
+from tpsfm.localization.result import Localization
+from tpsfm.view.pages import jpeg_uri, render, thumbnail
 from tpsfm.view.scene import PHOTO_COLOR, QUERY_COLOR, scene_of
-from tpsfm.view.splatting import splat
-from tpsfm.view.thumbnails import thumbnail
+from tpsfm.view.snapshot import splat
 
 _MAX_PICTURES = 200  # queries shown with a picture: the page must stay light
 _MAX_LINES = 60  # a picture
@@ -36,77 +35,59 @@ def page(model: Model, results: Sequence[Localization], queries: Path, images: P
         model: the map.
         results: of all queries.
         queries: their folder.
-        images: the folder of the map's photos; None, or photos that are gone, leave their place empty.
+        images: folder of the map's photos; where it is None or a photo is missing, its place stays grey.
     """
     localized = [result for result in results if result.pose is not None]
     failed = [result for result in results if result.pose is None]
-    sections = [_heading(results, localized), _top_view(model, localized)]
-    if failed:
-        rows = "".join(
-            f"<tr>{_small(result, queries, number < _MAX_PICTURES)}<td>{escape(result.name)}</td>"
-            f"<td class='bad'>{escape(result.reason)}</td></tr>"
-            for number, result in enumerate(failed)
-        )
-        head = "<tr><th></th><th>photo</th><th>why</th></tr>"
-        sections.append(f"<h2>Failed ({len(failed)})</h2><div class='card'><table>{head}{rows}</table></div>")
-    if localized:
-        sections.append(f"<h2>Localized ({len(localized)})</h2>")
-    sections += [
-        _card(result, queries, images, model, number < _MAX_PICTURES) for number, result in enumerate(localized)
-    ]
-    return document("Localization", sections)
+    small = [jpeg_uri(thumbnail(queries / result.name, 112), 72) for result in failed[:_MAX_PICTURES]]
+    pairs = [jpeg_uri(_pair(result, queries, images, model), 80) for result in localized[:_MAX_PICTURES]]
+    return render(
+        "localization.html",
+        title="Localization",
+        total=len(results),
+        figures=_figures(results, localized),
+        top_view=_top_view(model, localized),
+        query_color=QUERY_COLOR,
+        photo_color=PHOTO_COLOR,
+        failed=[(uri, result.name, result.reason) for result, uri in zip_longest(failed, small)],
+        localized=[(result.name, uri, _rows(result)) for result, uri in zip_longest(localized, pairs)],
+    )
 
 
-def _heading(results, localized) -> str:
-    numbers = [("photos localized", f"{len(localized)} <small class='soft'>of {len(results)}</small>")]
+def _figures(results: Sequence[Localization], localized: Sequence[Localization]) -> dict[str, str]:
+    figures = {}
     if localized:
-        numbers += [
-            ("inliers, median", f"{median(result.inliers for result in localized):,.0f}"),
-            ("position ±95 %, median", f"{median(result.position_uncertainty for result in localized):.3g}"),
-            ("rotation ±95 %, median", f"{median(result.rotation_uncertainty for result in localized):.3f}°"),
-        ]
+        figures = {
+            "inliers, median": f"{median(result.inliers for result in localized):,.0f}",
+            "position ±95 %, median": f"{median(result.position_uncertainty for result in localized):.3g}",
+            "rotation ±95 %, median": f"{median(result.rotation_uncertainty for result in localized):.3f}°",
+        }
     if results:
-        numbers.append(("a photo, median", f"{median(sum(result.seconds.values()) for result in results):.2f} s"))
-    cells = "".join(f"<div><b>{value}</b><span class='soft'>{name}</span></div>" for name, value in numbers)
-    return f"<h1>Localization</h1><div class='facts'>{cells}</div>"
+        figures["a photo, median"] = f"{median(sum(result.seconds.values()) for result in results):.2f} s"
+    return figures
 
 
-def _top_view(model: Model, localized) -> str:
+def _rows(result: Localization) -> dict[str, str]:
+    assert result.pose is not None and result.camera is not None
+    x, y, z = result.pose.center
+    return {
+        "inliers": f"{result.inliers:,} ({100 * result.ratio:.0f} %)",
+        "centre": f"{x:.3f}, {y:.3f}, {z:.3f} ± {result.position_uncertainty:.2g}",
+        "rotation": f"± {result.rotation_uncertainty:.3f}°",
+        "camera": f"{result.camera.model}, {_SOURCES[result.camera_source]}",
+        "focal length": f"{result.camera.matrix[0, 0]:.1f} px",
+        "best image of the map": result.best_image,
+        "time": f"{sum(result.seconds.values()):.2f} s",
+    }
+
+
+def _top_view(model: Model, localized: Sequence[Localization]) -> str:
     cameras = {number: result.camera for number, result in enumerate(localized)}
     poses = {
         f"{number} {result.name}": replace(result.pose, camera_id=number) for number, result in enumerate(localized)
     }
     scene = scene_of(model, Model.of_cameras(cameras, poses), max_points=300_000)
-    picture = jpeg(splat(scene, (1600, 1000), scene.from_above), 85)
-    ours, theirs = (f"<b style='color:rgb{color}'>■</b>" for color in (QUERY_COLOR, PHOTO_COLOR))
-    return (
-        f'<img class="map" alt="The map from above" src="{inline(picture)}">'
-        f"<p class='soft'>The map from above: {ours} localized photos, {theirs} photos of the map.</p>"
-    )
-
-
-def _small(result: Localization, queries: Path, pictured: bool) -> str:
-    photo = thumbnail(queries / result.name, 112) if pictured else None
-    return "<td class='pic'>" + ("" if photo is None else f'<img alt="" src="{inline(jpeg(photo, 72))}">') + "</td>"
-
-
-def _card(result: Localization, queries: Path, images: Path | None, model: Model, pictured: bool) -> str:
-    picture = _pair(result, queries, images, model) if pictured else None
-    shown = "" if picture is None else f'<img class="map" alt="Inliers" src="{inline(jpeg(picture, 80))}">'
-    x, y, z = result.pose.center
-    facts = [
-        ("inliers", f"{result.inliers:,} ({100 * result.ratio:.0f} %)"),
-        ("centre", f"{x:.3f}, {y:.3f}, {z:.3f} ± {result.position_uncertainty:.2g}"),
-        ("rotation", f"± {result.rotation_uncertainty:.3f}°"),
-        ("camera", f"{escape(result.camera.model)}, {_SOURCES[result.camera_source]}"),
-        ("focal length", f"{result.camera.matrix[0, 0]:.1f} px"),
-        ("best image of the map", escape(result.best_image)),
-        ("time", f"{sum(result.seconds.values()):.2f} s"),
-    ]
-    rows = "".join(f"<tr><td class='soft'>{name}</td><td>{value}</td></tr>" for name, value in facts)
-    return (
-        f"<div class='card' style='margin-bottom:14px'><b>{escape(result.name)}</b>{shown}<table>{rows}</table></div>"
-    )
+    return jpeg_uri(splat(scene, (1600, 1000), scene.from_above), 85)
 
 
 def _pair(result: Localization, queries: Path, images: Path | None, model: Model) -> np.ndarray | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tpsfm.errors import TpsfmError
-from tpsfm.images import IMAGE_SUFFIXES, is_portable, list_images
+from tpsfm.geometry.model import Camera
 from tpsfm.localization.intrinsics import check_parameters
-from tpsfm.model import Camera
+from tpsfm.photos.images import IMAGE_SUFFIXES, is_portable, list_images
 
 _ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")
 

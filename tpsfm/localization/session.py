@@ -1,23 +1,23 @@
-"""Many queries in one go: no bad one stops the rest, and those that are done are not done again."""
+"""Localize many photos: a bad one does not stop the others, and those that are done are not done again."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from tpsfm.errors import TpsfmError
-from tpsfm.images import file_digest, probe
-from tpsfm.localization.extend import Extension
+from tpsfm.geometry.model import Camera
+from tpsfm.io.workspace import digest
+from tpsfm.localization.extension import Extension
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.map import Map
+from tpsfm.localization.output import PAGE, STORE, LocalizationStore, make_folder, write_results, write_text
 from tpsfm.localization.page import page
-from tpsfm.localization.pose import Localization
 from tpsfm.localization.queries import Query, list_queries
-from tpsfm.localization.results import PAGE, make_folder, write_results, write_text
-from tpsfm.localization.store import STORE, LocalizationStore
-from tpsfm.model import Camera
-from tpsfm.progress import Quiet
-from tpsfm.workspace import digest
+from tpsfm.localization.result import Localization
+from tpsfm.photos.images import file_digest, probe
+from tpsfm.progress import Progress
 
 
 def localize(
@@ -30,12 +30,12 @@ def localize(
     top_k: int = 20,
     add: bool = False,
     device: str = "auto",
-    progress: Quiet | None = None,
+    progress: Progress | None = None,
 ) -> list[Localization]:
     """Localize photos in a map, and write poses.txt, localization.json and localization.html into `out`.
 
-    Where it is interrupted, these tell of the photos that were done, and the same call goes on from there: photos that
-    `out`/localization.h5 has of this map with the same options are not localized again.
+    Interrupted, it writes the results of the photos done so far; the same call then continues: photos that
+    `out`/localization.h5 holds for this map, with the same options, are not localized again.
 
     Args:
         queries: a folder, a photo, or a list with intrinsics (see `list_queries`).
@@ -43,13 +43,13 @@ def localize(
         out: folder of the results; made where it is missing.
         images: for a list, the folder that its names are relative to.
         camera: "MODEL,p1,p2,..." of all queries that a list gives no camera.
-        top_k: how many of the map's images each query is matched with; `map` knows its own where it is a `Map`.
-        add: extend the map with the localized photos, into the new workspace `out`/map (see `extend.Extension`).
+        top_k: how many of the map's images each query is matched with; a `Map` that is loaded has its own.
+        add: extend the map with the localized photos, into the new workspace `out`/map (see `Extension`).
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
-        progress: who is told of the progress; None is nobody.
+        progress: shows the progress; None is silent.
 
     Returns:
-        The results, in the order of the queries; the failed among them have no pose but a reason.
+        The results, in the order of the queries; a photo that failed has a reason and no pose.
 
     Raises:
         TpsfmError: there are no queries, a row of the list or the camera is bad, the map can't be used, or `out` can't
@@ -61,34 +61,37 @@ def localize(
     make_folder(out)
     if not isinstance(map, Map):
         map = Map(map, device, top_k)
-    extension = Extension(map, out / "map") if add else None
-    progress = progress or Quiet()
-    results, kept = [], 0
-    try:
-        with LocalizationStore(out / STORE, "a") as store, progress.bar("localizing", len(wanted)) as update:
-            for query in wanted:
-                path = root / query.name
-                lens = _camera(query, path, given)
-                key = _key(map, path, lens)
-                found = store.find(query.name, key, add)
-                kept += found is not None
-                if found is None:
-                    found = map.localize_with_features(path, lens, query.name)
-                    store.keep(found[0], found[1] if add and found[0].pose is not None else None, key)
-                result, features = found
-                results.append(result)
-                if extension is not None and result.pose is not None:
-                    extension.add(path, result, features)
-                update(len(results), len(wanted))
-    finally:
-        if results:
-            write_results(out, map, root, results)
-            write_text(out / PAGE, page(map.model, results, root, map.images))
-    if kept:
-        progress.say(f"kept                {kept} of {len(results)} photos, done before in this map with these options")
-    if extension is not None:
-        extension.finish(progress)
-    return results
+    progress = progress or Progress()
+    results: dict[Path, Localization] = {}
+    kept = 0
+    with (
+        LocalizationStore(out / STORE, "a") as store,
+        Extension.open(map, out / "map") if add else nullcontext() as extension,
+    ):
+        try:
+            with progress.bar("localizing", len(wanted)) as update:
+                for query in wanted:
+                    path = root / query.name
+                    lens = _camera(query, path, given)
+                    key = _key(map, path, lens)
+                    result = store.find(query.name, key, add)
+                    kept += result is not None
+                    if result is None:
+                        result, features = map.localize_with_features(path, lens, query.name)
+                        store.keep(result, features if add else None, key)
+                    results[path] = result
+                    update(len(results), len(wanted))
+        finally:
+            if results:
+                write_results(out, map, root, list(results.values()))
+                write_text(out / PAGE, page(map.model, list(results.values()), root, map.images))
+        if kept:
+            progress.say(
+                f"kept                {kept} of {len(results)} photos, done before in this map with these options"
+            )
+        if extension is not None:
+            extension.build(results, store, progress)
+    return list(results.values())
 
 
 def _camera(query: Query, path: Path, given: tuple[str, list[float]] | None) -> Camera | None:

@@ -1,0 +1,1 @@
+"""Pictures, windows, web pages and reports of a map."""

@@ -1,35 +1,41 @@
-"""The report of a reconstruction: one HTML file that needs nothing else."""
+"""The report of a reconstruction: one HTML file that needs no other."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model, summary
-from tpsfm.view.charts import histogram
-from tpsfm.view.html import document, inline, jpeg
+from tpsfm.geometry.model import Model, summary
+from tpsfm.view.pages import jpeg_uri, render, thumbnail
+from tpsfm.view.scene import scene_of
+from tpsfm.view.snapshot import splat
 
-_MAX_THUMBNAILS = 300
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from tpsfm.io.workspace import Workspace
+
+_MAX_THUMBNAILS = 300  # photos; the page of a larger map has no thumbnails, so that it stays light
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a report tells beside the map itself; all plain data.
+    """What a report shows beside the map itself.
 
     Attributes:
         title: of the page.
-        total: how many photos there were.
-        left_out: the reason by name for each photo that is not in the map.
-        seconds: wall time by stage, in the order they ran.
+        total: number of photos, registered or not.
+        left_out: by name, the reason why each photo that is not in the map was left out.
+        seconds: wall time by stage, in the order the stages ran.
         options, versions: shown as they are.
-        other_models: how many photos are in each further model, by name.
-        thumbnails: small JPEGs by photo name; may lack any.
-        picture: a JPEG of the map, or None.
+        other_models: by model name, the number of photos in each further model.
+        images: folder of the photos, for their thumbnails; None for a report without.
     """
 
     title: str
@@ -39,11 +45,10 @@ class Facts:
     options: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     other_models: Mapping[str, int] = field(default_factory=dict)
-    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
-    picture: bytes | None = None
+    images: Path | None = None
 
 
-def write_report(workspace, model: Model) -> None:
+def write_report(workspace: Workspace, model: Model) -> None:
     """Write a workspace's `report`: its map, why each missing photo is missing, cameras, times and options.
 
     Raises:
@@ -51,16 +56,16 @@ def write_report(workspace, model: Model) -> None:
     """
     manifest = workspace.manifest
     left_out = manifest.get("left_out", {})
+    images = Path(manifest["images"])
     facts = Facts(
-        title=f"Map of {Path(manifest['images']).name or manifest['images']}",
+        title=f"Map of {images.name or images}",
         total=len(set(model.images) | set(left_out)),
         left_out=left_out,
         seconds={name: stage["seconds"] for name, stage in manifest["stages"].items()},
         options=manifest["options"],
         versions=manifest["versions"],
         other_models=manifest.get("result", {}).get("other_models", {}),
-        thumbnails=_thumbnails(Path(manifest["images"]), [*model.images, *left_out]),
-        picture=_picture(model),
+        images=images,
     )
     try:
         workspace.report.write_text(page(model, facts), encoding="utf-8", errors="replace")
@@ -70,126 +75,77 @@ def write_report(workspace, model: Model) -> None:
 
 def page(model: Model | None, facts: Facts) -> str:
     """The report as HTML; `model` is None where there is no map."""
-    sections = [_heading(model, facts)]
-    if facts.picture:
-        alt = "The map's points and the photos' frustums"
-        sections.append(f'<img class="map" alt="{alt}" src="{inline(facts.picture)}">')
-    sections.append(_left_out(facts))
-    if model is not None:
-        sections += [_charts(model), _cameras(model), _photos(model, facts)]
-    sections += [_times(facts), _table("Options", facts.options), _table("Versions", facts.versions)]
-    return document(facts.title, sections)
-
-
-def _heading(model, facts) -> str:
-    registered = 0 if model is None else len(model.images)
-    numbers = [("photos registered", f"{registered} <small class='soft'>of {facts.total}</small>")]
-    if model is not None and len(model.points):
-        figures = summary(model)
-        numbers += [
-            ("points", f"{figures['points']:,}"),
-            ("mean track length", f"{figures['mean_track_length']:.2f}"),
-            ("reprojection error", f"{figures['reprojection_error']:.2f} px"),
-        ]
-    numbers.append(("computing time", f"{sum(facts.seconds.values()):.1f} s"))
-    cells = "".join(f"<div><b>{value}</b><span class='soft'>{name}</span></div>" for name, value in numbers)
-    others = "".join(
-        f"<p class='soft'>{count} photos that don't connect to these are in model {escape(str(name))}.</p>"
-        for name, count in facts.other_models.items()
+    has_points = model is not None and len(model.points) > 0
+    figures, charts, picture = {}, [], ""
+    if model is not None and has_points:
+        values = summary(model)
+        figures = {
+            "points": f"{values['points']:,}",
+            "mean track length": f"{values['mean_track_length']:.2f}",
+            "reprojection error": f"{values['reprojection_error']:.2f} px",
+        }
+        charts = _charts(model)
+        picture = jpeg_uri(splat(scene_of(model, max_points=300_000), (1600, 1000)), 85)
+    registered = [] if model is None else list(model.images)
+    thumbnails = _thumbnails(facts.images, [*registered, *facts.left_out])
+    return render(
+        "report.html",
+        title=facts.title,
+        run=facts,
+        model=model,
+        registered=len(registered),
+        photos_of=Counter() if model is None else Counter(pose.camera_id for pose in model.images.values()),
+        figures={**figures, "computing time": f"{sum(facts.seconds.values()):.1f} s"},
+        picture=picture,
+        charts=charts,
+        thumbnails=thumbnails,
+        left_out=[(thumbnails.get(name), name, reason) for name, reason in sorted(facts.left_out.items())],
     )
-    return f"<h1>{escape(facts.title)}</h1><div class='facts'>{cells}</div>{others}"
 
 
-def _left_out(facts) -> str:
-    if not facts.left_out:
-        return ""
-    rows = "".join(
-        f"<tr>{_picture_cell(facts, name)}<td>{escape(name)}</td><td class='bad'>{escape(reason)}</td></tr>"
-        for name, reason in sorted(facts.left_out.items())
+def histogram(values: np.ndarray, edges: np.ndarray, title: str, unit: str) -> Markup:
+    """An SVG bar chart of the number of `values` between `edges`; values beyond the last edge join the last bar.
+
+    The bars have their exact counts as tooltips.
+    """
+    width, height, left, base = 420, 170, 34, 150
+    edges = np.asarray(edges, float)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    top = max(int(counts.max()), 1)
+    step = (width - left - 12) / len(counts)
+    last = len(counts) - 1
+    bars = [
+        {
+            "x": left + i * step + 0.5,
+            "width": max(step - 1, 0.5),
+            "height": (base - 24) * count / top,
+            "bounds": f"{edges[i]:g} – {edges[i + 1]:g}" if i < last else f"{edges[i]:g} and more",
+            "count": int(count),
+        }
+        for i, count in enumerate(counts)
+    ]
+    marked = np.unique(np.linspace(0, len(counts), min(len(counts), 6) + 1).astype(int))
+    ticks = [(left + i * step, f"{edges[i]:g}") for i in marked]
+    return render(
+        "histogram.svg",
+        **{"width": width, "height": height, "left": left, "right": width - 12, "base": base},
+        **{"bars": bars, "ticks": ticks, "title": title, "unit": unit},
+        top=f"{top:,}" if top < 10_000 else f"{top / 1000:,.0f}k",
     )
-    head = "<tr><th></th><th>photo</th><th>why</th></tr>"
-    return f"<h2>Left out ({len(facts.left_out)})</h2><div class='card'><table>{head}{rows}</table></div>"
 
 
-def _charts(model) -> str:
-    if not len(model.points):
-        return ""
+def _charts(model: Model) -> list[Markup]:
     longest = int(np.clip(model.track_lengths.max(), 8, 30))
     widest = max(float(np.percentile(model.errors, 99)), 0.5)
-    charts = [
+    return [
         histogram(model.errors, np.round(np.linspace(0, np.ceil(2 * widest) / 2, 25), 3), "Reprojection error", "px"),
         histogram(model.track_lengths, np.arange(2, longest + 2), "Track length", "photos"),
     ]
-    cards = "".join(f"<div class='card'>{chart}</div>" for chart in charts)
-    return f"<h2>Quality of the points</h2><div class='charts'>{cards}</div>"
 
 
-def _cameras(model) -> str:
-    used = [pose.camera_id for pose in model.images.values()]
-    rows = "".join(
-        f"<tr><td>{key}</td><td>{escape(camera.model)}</td><td class='n'>{camera.width} × {camera.height}</td>"
-        f"<td class='n'>{camera.matrix[0, 0]:.1f}</td><td class='n'>{used.count(key)}</td>"
-        f"<td>{', '.join(f'{value:.5g}' for value in camera.params)}</td></tr>"
-        for key, camera in sorted(model.cameras.items())
-    )
-    head = (
-        "<tr><th>camera</th><th>model</th><th class='n'>pixels</th><th class='n'>focal length, px</th>"
-        "<th class='n'>photos</th><th>parameters</th></tr>"
-    )
-    return f"<h2>Cameras</h2><div class='card'><table>{head}{rows}</table></div>"
-
-
-def _photos(model, facts) -> str:
-    rows = "".join(
-        f"<tr>{_picture_cell(facts, name)}<td>{escape(name)}</td><td class='n'>{pose.camera_id}</td>"
-        f"<td class='n'>{pose.observations:,}</td></tr>"
-        for name, pose in sorted(model.images.items())
-    )
-    head = "<tr><th></th><th>photo</th><th class='n'>camera</th><th class='n'>points seen</th></tr>"
-    return f"<h2>Registered ({len(model.images)})</h2><div class='card'><table>{head}{rows}</table></div>"
-
-
-def _times(facts) -> str:
-    if not facts.seconds:
-        return ""
-    longest = max([*facts.seconds.values(), 1e-9])
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class='n'>{seconds:.1f} s</td>"
-        f"<td class='bar'><i style='width:{100 * seconds / longest:.1f}%'></i></td></tr>"
-        for name, seconds in facts.seconds.items()
-    )
-    return f"<h2>Time</h2><div class='card'><table>{rows}</table></div>"
-
-
-def _table(title, values) -> str:
-    if not values:
-        return ""
-    rows = "".join(
-        f"<tr><td>{escape(str(name))}</td><td>{'' if value is None else escape(str(value))}</td></tr>"
-        for name, value in values.items()
-    )
-    return f"<h2>{title}</h2><div class='card'><table>{rows}</table></div>"
-
-
-def _picture_cell(facts, name) -> str:
-    photo = facts.thumbnails.get(name)
-    return f'<td class="pic"><img alt="" loading="lazy" src="{inline(photo)}"></td>' if photo else "<td></td>"
-
-
-def _picture(model) -> bytes | None:
-    from tpsfm.view.scene import scene_of
-    from tpsfm.view.splatting import splat
-
-    if not len(model.points):
-        return None
-    return jpeg(splat(scene_of(model, max_points=300_000), (1600, 1000)), 85)
-
-
-def _thumbnails(folder: Path, names: list[str]) -> dict[str, bytes]:
-    """JPEGs by name, none at all for very many photos: the page must stay light."""
-    from tpsfm.view.thumbnails import thumbnail
-
-    if len(names) > _MAX_THUMBNAILS:
+def _thumbnails(folder: Path | None, names: list[str]) -> dict[str, str]:
+    """`data:` addresses by name, of the photos that can be read."""
+    if folder is None or len(names) > _MAX_THUMBNAILS:
         return {}
-    small = {name: thumbnail(folder / name, 112) for name in names}
-    return {name: jpeg(image, 72) for name, image in small.items() if image is not None}
+    found = {name: jpeg_uri(thumbnail(folder / name, 112), 72) for name in names}
+    return {name: uri for name, uri in found.items() if uri}

@@ -1,4 +1,4 @@
-"""What every viewer shows of a map: its points, the photos' frustums, and where to look from."""
+"""What every viewer shows of a map: its points, the photos' frustums, and a first viewpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from tpsfm.model import Model
+from tpsfm.geometry.model import Camera, Model, Pose
+
+Viewpoint = tuple[np.ndarray, np.ndarray, np.ndarray]  # eye, target and up, float64 [3] each
 
 PHOTO_COLOR, QUERY_COLOR, BACKGROUND = (255, 148, 40), (64, 200, 255), (18, 21, 27)
 REACH = (0.62, 0.4)  # tangents of half the field of view that an overview fills, across and down
@@ -17,10 +19,10 @@ EDGES = np.array([(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)
 
 @dataclass(frozen=True)
 class Scene:
-    """A map made ready to be drawn.
+    """The drawable parts of a map.
 
     Attributes:
-        points: float32 [P, 3]; far outliers are left out, and what exceeds the caller's limit.
+        points: float32 [P, 3], without far outliers; a random subset if there are more than the caller's limit.
         colors: uint8 [P, 3], RGB.
         names: the F photos, the map's own first, then queries.
         frustums: float32 [F, 5, 3], corners in the world: the apex, then the image's four, clockwise from the
@@ -39,8 +41,8 @@ class Scene:
     up: np.ndarray
 
     @cached_property
-    def overview(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Eye, target and up, float64 [3] each: from behind the photos and above them, all in sight."""
+    def overview(self) -> Viewpoint:
+        """The viewpoint behind and above the photos from which everything is in view."""
         back = self._back
         side = np.cross(self.up, back)
         azimuth, elevation = np.radians(22), np.radians(27)
@@ -48,21 +50,21 @@ class Scene:
         return self._fitting(np.cos(elevation) * level + np.sin(elevation) * self.up, self.up)
 
     @cached_property
-    def from_above(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As `overview`, straight down, what the photos look at at the top."""
+    def from_above(self) -> Viewpoint:
+        """The viewpoint straight above; the photos' mean viewing direction points to the top of the picture."""
         return self._fitting(self.up, -self._back)
 
     @cached_property
     def _back(self) -> np.ndarray:
-        """float64 [3], unit, level: against the photos' mean direction of view."""
+        """float64 [3], unit, horizontal: opposite to the photos' mean viewing direction."""
         back = -_axes(self.frustums)[:, 2].sum(0) if len(self.frustums) else np.zeros(3)
         back -= (back @ self.up) * self.up
         if np.linalg.norm(back) < 0.2 * len(self.frustums) or not back.any():
-            back = np.linalg.svd(np.outer(self.up, self.up))[2][1]  # photos all around: any side will do
+            back = np.linalg.svd(np.outer(self.up, self.up))[2][1]  # photos look in all directions: any side will do
         return back / np.linalg.norm(back)
 
-    def _fitting(self, direction: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Eye, target and up to see all from a direction, float64 [3] unit."""
+    def _fitting(self, direction: np.ndarray, up: np.ndarray) -> Viewpoint:
+        """The viewpoint in a unit `direction` from which everything is in view."""
         everything = np.concatenate([self.points, self.frustums[:, 0]]).astype(np.float64)
         if not len(everything):
             return direction, np.zeros(3), up
@@ -80,7 +82,7 @@ class Scene:
 
 
 def scene_of(model: Model, queries: Model | None = None, max_points: int = 1_000_000) -> Scene:
-    """The drawable scene of a map, with localized photos as `queries` (a model in the same frame)."""
+    """The drawable scene of a map; `queries` are localized photos, as a model in the same frame."""
     photos = [(name, pose, model, PHOTO_COLOR) for name, pose in model.images.items()]
     if queries is not None:
         photos += [(name, pose, queries, QUERY_COLOR) for name, pose in queries.images.items()]
@@ -90,14 +92,14 @@ def scene_of(model: Model, queries: Model | None = None, max_points: int = 1_000
         chosen = np.sort(np.random.default_rng(0).choice(len(points), max_points, replace=False))
         points, colors = points[chosen], colors[chosen]
     size = _frustum_size(points, centers)
-    frustums = [_frustum(pose, source.cameras[pose.camera_id], size) for _, pose, source, _ in photos]
-    frustums = np.array(frustums, np.float32).reshape(-1, 5, 3)
+    corners = [_frustum(pose, source.cameras[pose.camera_id], size) for _, pose, source, _ in photos]
+    frustums = np.array(corners, np.float32).reshape(-1, 5, 3)
     frustum_colors = np.array([color for *_, color in photos], np.uint8).reshape(-1, 3)
     names = [name for name, *_ in photos]
     return Scene(points.astype(np.float32), colors, names, frustums, frustum_colors, size, _vertical(frustums))
 
 
-def view_rotation(eye, target, up) -> np.ndarray:
+def view_rotation(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     """float64 [3, 3], world to a camera (x right, y down, z forward) at `eye` that looks at `target`."""
     forward = np.asarray(target, float) - eye
     forward /= np.linalg.norm(forward)
@@ -106,8 +108,8 @@ def view_rotation(eye, target, up) -> np.ndarray:
     return np.stack([right, np.cross(forward, right), forward])
 
 
-def _without_outliers(model, centers):
-    """Points no farther from the middle than the bulk of points and photos, with their colours."""
+def _without_outliers(model: Model, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points no farther from the middle than the bulk of points and photos, and their colours."""
     points = model.points
     if len(points) < 20:
         return points, model.colors
@@ -120,8 +122,8 @@ def _without_outliers(model, centers):
     return points[keep], model.colors[keep]
 
 
-def _frustum_size(points, centers) -> float:
-    """A depth that neither hides the map nor gets lost in it."""
+def _frustum_size(points: np.ndarray, centers: np.ndarray) -> float:
+    """A frustum depth that neither hides the map nor gets lost in it: from its extent and the photos' spacing."""
     everything = np.concatenate([points, centers])
     if len(everything) < 2:
         return 0.1
@@ -133,30 +135,31 @@ def _frustum_size(points, centers) -> float:
     return float(size) or 0.1
 
 
-def _frustum(pose, camera, size) -> np.ndarray:
+def _frustum(pose: Pose, camera: Camera, size: float) -> np.ndarray:
+    """float64 [5, 3], the corners in the world."""
     width, height = camera.width, camera.height
     corners = np.array([(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)])
     rays = np.column_stack([corners, np.ones(4)]) @ np.linalg.inv(camera.matrix).T
     return pose.center + size * np.vstack([np.zeros(3), rays]) @ pose.rotation
 
 
-def _axes(frustums) -> np.ndarray:
+def _axes(frustums: np.ndarray) -> np.ndarray:
     """float64 [F, 3, 3]: each camera's unit x (right), y (down) and z (forward) in the world."""
     apex, top_left, top_right, bottom_right, bottom_left = frustums.astype(np.float64).transpose(1, 0, 2)
     forward = (top_left + top_right + bottom_right + bottom_left) / 4 - apex
     axes = np.stack([top_right - top_left, bottom_left - top_left, forward], 1)
     length = np.linalg.norm(axes, axis=2, keepdims=True)
-    return axes / np.maximum(length, 1e-9)  # none is left where a focal length has diverged
+    return axes / np.maximum(length, 1e-9)  # zero length where a focal length has diverged
 
 
-def _vertical(frustums) -> np.ndarray:
-    """Up, for photos held level, some perhaps turned by quarters: across all their x axes and against their y axes."""
+def _vertical(frustums: np.ndarray) -> np.ndarray:
+    """Estimate the up vector, allowing 90° roll: perpendicular to the photos' x axes, opposite to their y axes."""
     if not len(frustums):
         return np.array([0.0, -1.0, 0.0])
     right, down, _ = _axes(frustums).transpose(1, 0, 2)
     rights, downs = np.stack([right, down, -right, -down]), np.stack([down, -right, -down, right])
     ups = -downs.reshape(-1, 3)
-    agreement = (-downs @ ups.T).max(0).mean(0) - 0.5 * ups @ down.mean(0)  # photos that aren't turned count for more
+    agreement = (-downs @ ups.T).max(0).mean(0) - 0.5 * ups @ down.mean(0)  # prefer upright photos
     turn = (-downs @ ups[agreement.argmax()]).argmax(0)
     right, down = rights[turn, np.arange(len(turn))], downs[turn, np.arange(len(turn))]
     mean = -down.mean(0)

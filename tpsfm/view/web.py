@@ -1,21 +1,22 @@
-"""The map in a web page, served by viser on this machine's loopback address."""
+"""The map in a web page, served by viser on the loopback address by default."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.model import Model, quaternion
+from tpsfm.geometry.model import Model, quaternion
+from tpsfm.view.pages import thumbnail
 from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
-from tpsfm.view.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    from viser import ViserServer
+    from viser import CameraFrustumHandle, ClientHandle, GuiEvent, SceneNodePointerEvent, ViserServer
 
 
 def serve(
@@ -26,16 +27,16 @@ def serve(
     queries: Model | None = None,
     query_images: Path | None = None,
     block: bool = True,
-    ready=None,
+    ready: Callable[[str], None] | None = None,
 ) -> ViserServer:
-    """Serve a page with a map's points, frustums and the photos' thumbnails; a click on a photo goes there.
+    """Serve a page with a map's points, frustums and the photos' thumbnails; a click on a photo moves the view there.
 
     Args:
         images: the photos' folder; None or a missing photo leaves its frustum empty.
-        host: the address to listen on; "0.0.0.0" opens the page to the network.
-        port: 0 takes a free one.
+        host: address to listen on; "0.0.0.0" makes the page visible in the network.
+        port: 0 for any free one.
         queries, query_images: localized photos, a model in the same frame, and their folder.
-        block: serve until interrupted, else return at once; then `stop()` ends it.
+        block: serve until interrupted; else return at once, and the server's `stop()` ends it.
         ready: called with the page's address once it is served.
 
     Raises:
@@ -61,7 +62,7 @@ def serve(
 
 
 def _free_port(host: str, port: int) -> int:
-    """`port` if it can be had, a free one for 0; viser itself would quietly take another."""
+    """`port` if it is free, any free one for 0; viser itself would silently take another."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -89,7 +90,7 @@ class _Page:
         self._panel(point_size)
         server.on_client_connect(self._overview)
 
-    def _frustum(self, index: int):
+    def _frustum(self, index: int) -> CameraFrustumHandle:
         corners = self.scene.frustums[index].astype(np.float64)
         apex, top_left, top_right, bottom_right, bottom_left = corners
         across, down = top_right - top_left, bottom_left - top_left
@@ -103,14 +104,14 @@ class _Page:
             scale=float(depth * np.cbrt(aspect * tangent**2 / 3)),  # viser's scale is that of the volume
             thickness=1.5,
             thickness_units="screen",
-            color=tuple(int(c) for c in self.scene.frustum_colors[index]),
-            wxyz=quaternion(np.stack([*axes, np.cross(*axes)], 1)),
+            color=self.scene.frustum_colors[index],
+            wxyz=np.array(quaternion(np.stack([*axes, np.cross(*axes)], 1))),
             position=apex,
         )
 
         @frustum.on_click
-        def _(event) -> None:
-            self.name.value = self.scene.names[index]
+        def _(event: SceneNodePointerEvent[CameraFrustumHandle]) -> None:
+            self.name.value = self.scene.names[index]  # type: ignore[misc]  # viser declares a setter at run time
             client = event.client
             with client.atomic():
                 client.camera.up_direction = -down
@@ -127,29 +128,30 @@ class _Page:
         shown = gui.add_checkbox("Photos", True)
         overview = gui.add_button("Overview")
         self.name = gui.add_text("Selected", "click a photo", disabled=True)
-        scales = [handle.scale for handle in self.frustums]
+        scales = [np.asarray(handle.scale, float) for handle in self.frustums]
 
         @size.on_update
-        def _(_) -> None:
+        def _(_: GuiEvent) -> None:
             self.cloud.point_size = point_size * size.value
 
         @frustum.on_update
-        def _(_) -> None:
+        def _(_: GuiEvent) -> None:
             with self.server.atomic():
                 for handle, scale in zip(self.frustums, scales, strict=True):
-                    handle.scale = scale * frustum.value
+                    handle.scale = (scale * frustum.value).item()
 
         @shown.on_update
-        def _(_) -> None:
+        def _(_: GuiEvent) -> None:
             with self.server.atomic():
                 for handle in self.frustums:
                     handle.visible = shown.value
 
         @overview.on_click
-        def _(event) -> None:
-            self._overview(event.client)
+        def _(event: GuiEvent) -> None:
+            if event.client is not None:
+                self._overview(event.client)
 
-    def _overview(self, client) -> None:
+    def _overview(self, client: ClientHandle) -> None:
         with client.atomic():
             client.camera.up_direction = self.up
             client.camera.fov = float(2 * np.arctan(REACH[1]))

@@ -59,7 +59,7 @@ def train(
     return trainer.figures
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name == "load_weights":
         from tpr.weights import load_weights
 

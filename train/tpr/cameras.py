@@ -63,7 +63,7 @@ def held_out_sites(cameras: dict[Path, str], share: float) -> set[str]:
     return set(sites[: min(max(count, 1), len(sites) - 1)])
 
 
-def groups(paths: list[Path], sizes: list[tuple[int, int]], cameras: dict[Path, str]) -> list[list[int]]:
+def groups(paths: list[Path], sizes: list[tuple[int, ...]], cameras: dict[Path, str]) -> list[list[int]]:
     """Places in `paths` of the photos of one camera and one size, at least two each."""
     found: dict[tuple, list[int]] = {}
     for i, (path, size) in enumerate(zip(paths, sizes, strict=True)):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -149,7 +149,7 @@ def load_config(name: str = "s", overrides: list[str] | None = None) -> Config:
             OmegaConf.create(path.read_text()),
             OmegaConf.from_dotlist(overrides or []),
         )
-        config = OmegaConf.to_object(merged)
+        config = cast(Config, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: {' '.join(str(error).split())[:200]}") from error
     check(config)
@@ -206,7 +206,7 @@ def check(config: Config) -> None:
 
 def plain(config: Config) -> dict[str, Any]:
     """A configuration as nested dictionaries of plain values."""
-    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
 
 
 def differences(one: dict, other: dict, prefix: str = "") -> list[str]:

@@ -31,7 +31,7 @@ from tpr.weights import WeightsError, load_weights, save_weights
 
 log = logging.getLogger("tpr")
 
-LEAST_PHOTOS = 12
+MIN_PHOTOS = 12
 CHECK = 10
 STATISTICS = 8  # batches that batch statistics are measured on
 
@@ -98,7 +98,7 @@ class Trainer:
             start_projection(network, self.photos)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
-        self.learner.to(self.device, memory_format=layout)
+        self.learner.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # not in its stub
         if config.run.compile:
             self.learner.online.compile()
             self.learner.target.compile()
@@ -121,10 +121,10 @@ class Trainer:
         self.photos = Photos(train, device=self.device, cameras=cameras)
         validation = Photos(held_out, device=self.device)
         good = len(self.photos) + len(validation)
-        if good < LEAST_PHOTOS or not len(validation):
+        if good < MIN_PHOTOS or not len(validation):
             skipped = len(paths) - good
             raise ConfigError(
-                f"{self.folder}: {good} usable photos ({skipped} skipped) are too few; give at least {LEAST_PHOTOS}, "
+                f"{self.folder}: {good} usable photos ({skipped} skipped) are too few; give at least {MIN_PHOTOS}, "
                 "50 are a good start"
             )
         names = "\n".join(path.relative_to(self.folder).as_posix() for path in self.photos.paths)
@@ -276,7 +276,7 @@ class Trainer:
             due = self.step == end or run.minutes == 0
             due = due or (check and self.processes.decide(time.perf_counter() - saved >= 60 * run.minutes))
             if check or row or due:
-                self.look(recent)
+                self.check(recent)
                 now = time.perf_counter()
                 self.seconds, clock, recent = self.seconds + now - clock, now, []
                 speed = 2 * plan.batch * self.step / self.seconds
@@ -288,7 +288,7 @@ class Trainer:
                 self.save()
                 saved = time.perf_counter()
 
-    def look(self, recent: list[dict[str, torch.Tensor]]) -> None:
+    def check(self, recent: list[dict[str, torch.Tensor]]) -> None:
         """Sum what the last steps gave, over all processes, and stop where it makes no sense to go on."""
         names = list(recent[0])
         values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in recent]).mean(0)

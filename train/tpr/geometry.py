@@ -26,7 +26,7 @@ def inverse(homography: Tensor) -> Tensor:
     return torch.linalg.inv(homography.double()).to(homography.dtype)
 
 
-def pixel_grid(height: int, width: int, device=None) -> Tensor:
+def pixel_grid(height: int, width: int, device: torch.device | str | None = None) -> Tensor:
     """All pixel centres, row by row: [H · W, 2] xy."""
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     return torch.stack([x, y]).reshape(2, -1).float().T

@@ -64,16 +64,17 @@ class LandmarkViews:
             images.append(cut(photos, which, view, where, torch.zeros(batch), weights, size))
             back = inverse(view)
             places.append([apply_homography(back[b : b + 1], p[None])[0] for b, p in enumerate(points)])
-        images = relight(torch.cat(images), self.views.light, strength, generator)
-        points = torch.zeros(2, batch, self.points, 2)
+        lit = relight(torch.cat(images), self.views.light, strength, generator)
+        found = torch.zeros(2, batch, self.points, 2)
         valid = torch.zeros(batch, self.points, dtype=torch.bool)
         for b, (here, there) in enumerate(zip(*places, strict=True)):
             seen = (inside(here, size, size, 4) & inside(there, size, size, 4)).nonzero()[:, 0]
             seen = seen[torch.randperm(len(seen), generator=generator)[: self.points]]
-            points[0, b, : len(seen)], points[1, b, : len(seen)] = here[seen], there[seen]
+            found[0, b, : len(seen)], found[1, b, : len(seen)] = here[seen], there[seen]
             valid[b, : len(seen)] = True
-        points = points.to(photos.device)
-        return LandmarkPair(*images.split(batch), points[0], points[1], valid.to(photos.device))
+        found = found.to(photos.device)
+        first, second = lit.split(batch)
+        return LandmarkPair(first, second, found[0], found[1], valid.to(photos.device))
 
     @staticmethod
     def sizes(photos: Photos, which: list[int]) -> Tensor:

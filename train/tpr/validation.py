@@ -67,8 +67,8 @@ def validate(network: Network, pairs: ViewPair, limit: int = 128, batch: int = 1
             views = [of_image(d, b) for d in dense]
             measured.append(measure(network, part.part(b, b + 1), views, corners[b, 0], limit))
     network.train(training)
-    measured = [m for m in measured if m]
-    return {name: sum(m[name] for m in measured) / max(len(measured), 1) for name in FIGURES}
+    found = [m for m in measured if m]
+    return {name: sum(m[name] for m in found) / max(len(found), 1) for name in FIGURES}
 
 
 def of_image(dense: Dense, index: int) -> Dense:

@@ -71,7 +71,8 @@ class Views:
         images = relight(images, self.light, strength, generator)
         forward = apply_homography(inverse(views[1]).to(device), relief.from_photo(first))
         backward = apply_homography(inverse(views[0]).to(device), second)
-        return ViewPair(*images.split(batch), self.as_map(forward), self.as_map(backward))
+        seen, partner = images.split(batch)
+        return ViewPair(seen, partner, self.as_map(forward), self.as_map(backward))
 
     def choose(self, photos: Photos, batch: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
         """The photos of the first and of the second views; a photo is likelier the more there is to see in it."""

@@ -96,7 +96,7 @@ def cluster(samples: np.ndarray, size: int, seed: int, most_each: int = 256) -> 
     limits = {"min_points_per_centroid": 1, "max_points_per_centroid": most_each}
     kmeans = faiss.Kmeans(samples.shape[1], size, niter=25, seed=seed, **limits)
     kmeans.train(np.ascontiguousarray(samples, np.float32))
-    return kmeans.centroids
+    return np.asarray(kmeans.centroids)
 
 
 def whitened(centres: np.ndarray, vectors: np.ndarray, size: int) -> Vocabulary:

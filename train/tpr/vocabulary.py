@@ -13,7 +13,7 @@ from tpr.photos import Photos
 from tpr.vlad import Vocabulary, cluster, vlad, whitened
 
 WHITENED = 256  # numbers of a global descriptor
-LEAST_PHOTOS = 2 * WHITENED  # from which a whitening can be learned
+MIN_PHOTOS = 2 * WHITENED  # from which a whitening can be learned
 
 
 @torch.inference_mode()
@@ -31,13 +31,13 @@ def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int
 
     Returns:
         None where there are fewer descriptors than centres; without a whitening where there are fewer than
-        `LEAST_PHOTOS` photos.
+        `MIN_PHOTOS` photos.
     """
     samples = keypoint_descriptors(network, photos).numpy().astype(np.float32)
     if len(samples) < size:
         return None
     centres = cluster(samples, size, seed)
-    if len(photos) < LEAST_PHOTOS:
+    if len(photos) < MIN_PHOTOS:
         return Vocabulary(centres)
     return whitened(centres, global_vectors(network, photos, centres), WHITENED)
 

@@ -87,7 +87,8 @@ def load_weights(path: str | Path) -> tuple[Network, Vocabulary | None]:
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: they don't fit the network '{metadata['network']}': {reason}") from error
-    return network.eval().to(memory_format=torch.channels_last), vocabulary
+    channels_last = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+    return channels_last, vocabulary
 
 
 def weights_digest(path: str | Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tpr.networks.base import Dense, Network, sample_descriptors
 from tpr.networks.dcn import DCN
 from tpr.networks.s import Small
@@ -13,7 +15,7 @@ __all__ = ["NETWORKS", "Dense", "Network", "build_network", "sample_descriptors"
 NETWORKS: dict[str, type[Network]] = {"s": Small, "vgg": VGG, "dcn": DCN, "swin": Swin}
 
 
-def build_network(name: str, **options) -> Network:
+def build_network(name: str, **options: Any) -> Network:
     """Make an untrained network.
 
     Raises:

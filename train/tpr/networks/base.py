@@ -34,13 +34,13 @@ class Network(nn.Module):
         dim: descriptor dimension D.
         stride: pixels from one descriptor of the first map to the next.
         multiple: image sides are padded up to a multiple of it.
-        bears_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
+        supports_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
     """
 
     dim: int
     stride: int
     multiple: int
-    bears_bfloat16 = False
+    supports_bfloat16 = False
 
     def dense(self, image: Tensor) -> Dense:
         """As `forward`, for sides that are multiples of `multiple`."""

@@ -61,7 +61,7 @@ class Small(Network):
 
     stride = 4
     multiple = 16
-    bears_bfloat16 = True
+    supports_bfloat16 = True
 
     def __init__(
         self,
@@ -95,12 +95,12 @@ class Small(Network):
         own = per_size or dim // len(counts)
         self.describe = nn.Sequential(nn.Conv2d(eighth, own, 1), nn.BatchNorm2d(own, affine=False))
         self.projection = None if per_size is None else projection(own * len(counts), dim)
-        self.rely = nn.Conv2d(eighth, 1, 1)
+        self.reliability_head = nn.Conv2d(eighth, 1, 1)
         self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
-        for head in filter(None, (self.rely, self.detail)):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        for head in filter(None, (self.reliability_head, self.detail)):
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
 
     def project(self, sampled: Tensor) -> Tensor:
         if self.projection is None:
@@ -118,7 +118,7 @@ class Small(Network):
             images.append(halved(images[-1]))
         halves, quarters = zip(*(self.trunk(image) for image in images), strict=True)
         described = [self.describe(quarter) for quarter in quarters]
-        reliable = [self.rely(quarter).float() for quarter in quarters]
+        reliable = [self.reliability_head(quarter).float() for quarter in quarters]
         found = []
         for k in range(count):
             reliability = reliable[k] + cropped(upsample(reliable[k + 1], 2), reliable[k])
@@ -134,7 +134,7 @@ class Small(Network):
 
         They cover at least the image."""
         image = padded(image, self.multiple)
-        image = image.to(self.rely.weight.dtype).contiguous(memory_format=torch.channels_last)
+        image = image.to(self.reliability_head.weight.dtype).contiguous(memory_format=torch.channels_last)
         half = self.at_half(image)
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)

@@ -85,8 +85,8 @@ class Swin(Network):
         self.detect_half = nn.Conv2d(width // 2, 4, 3, 1, 1)
         self.corners = CornerLogits()
         for layer in (self.detect_quarter, self.detect_half):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def pyramid(self, quarter: Tensor) -> Tensor:
         """All stages, gathered at quarter resolution: [B, width, h, w] -> [B, dim, h, w]."""

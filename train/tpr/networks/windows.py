@@ -28,7 +28,7 @@ def relative_index(side: int) -> Tensor:
     return dy * (2 * side - 1) + dx
 
 
-def separate(height: int, width: int, padded: tuple[int, int], side: int, shift: int, device) -> Tensor:
+def separate(height: int, width: int, padded: tuple[int, int], side: int, shift: int, device: torch.device) -> Tensor:
     """−inf between cells that share a window only through the roll or the padding, else 0: [M, side², side²]."""
 
     def kinds(size: int, whole: int) -> Tensor:
@@ -61,6 +61,7 @@ class WindowAttention(nn.Module):
         self.project = nn.Linear(channels, channels)
         self.bias = nn.Parameter(torch.empty(heads, (2 * window - 1) ** 2))
         nn.init.trunc_normal_(self.bias, std=0.02)
+        self.relative: Tensor
         self.register_buffer("relative", relative_index(window), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Benchmarks, one short module each: `python -m pipelines.hpatches --help`."""

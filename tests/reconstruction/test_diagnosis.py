@@ -1,0 +1,45 @@
+"""Each reason for a missing photo, from inputs that have exactly that fault."""
+
+from tpsfm.reconstruction.diagnosis import why_left_out
+
+
+def test_every_reason():
+    names = ["a", "b", "broken", "blank", "alone", "weak", "wild", "far1", "far2", "near"]
+    reasons = why_left_out(
+        names,
+        registered=["a", "b"],
+        unreadable={"broken": "truncated"},
+        keypoints={name: 500 for name in names} | {"blank": 7},
+        matches={
+            ("a", "b"): 300,
+            ("a", "blank"): 3,
+            ("a", "weak"): 9,
+            ("b", "weak"): 12,
+            ("a", "wild"): 40,
+            ("far1", "far2"): 80,
+            ("a", "far1"): 11,
+            ("a", "near"): 30,
+            ("b", "near"): 45,
+        },
+        inliers={("a", "b"): 250, ("a", "wild"): 0, ("far1", "far2"): 60, ("a", "near"): 20, ("b", "near"): 17},
+    )
+    assert reasons == {
+        "alone": "no pair with enough matches (none with any)",
+        "blank": "too few keypoints (7)",
+        "broken": "unreadable: truncated",
+        "far1": "verified pairs but not connected to the model (best: 60 with far2)",
+        "far2": "verified pairs but not connected to the model (best: 60 with far1)",
+        "near": "too few 2D-3D inliers (best pair: 20 verified matches with a, which is in the map)",
+        "weak": "no pair with enough matches (best 12 with b)",
+        "wild": "no pair with enough matches (best 40 with a, but they agree on no camera motion)",
+    }
+    assert list(reasons) == sorted(reasons)
+
+
+def test_everything_registered():
+    assert why_left_out(["a", "b"], ["a", "b"], {}, {"a": 500, "b": 500}, {("a", "b"): 90}, {}) == {}
+
+
+def test_no_model_at_all():
+    reasons = why_left_out(["a", "b"], [], {}, {"a": 500, "b": 500}, {("a", "b"): 90}, {("a", "b"): 40})
+    assert reasons["a"].startswith("verified pairs but not connected to the model")

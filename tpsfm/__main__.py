@@ -1,0 +1,5 @@
+"""`python -m tpsfm`: the command line."""
+
+from tpsfm.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""`tpsfm info`, `view` and `export`: what is in a map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tpsfm.cli.options import FOLDER, example
+from tpsfm.errors import TpsfmError
+
+
+@click.command("export")
+@click.argument("out", type=FOLDER)
+@click.option("--format", "format_", required=True, help="colmap-bin, colmap-txt, ply, nerfstudio or bundler.")
+@click.option("--to", type=FOLDER, required=True, help="Folder to write; for ply a file.")
+@example("tpsfm export map/ --format nerfstudio --to exported/")
+def export_(out: Path, format_: str, to: Path) -> None:
+    """Write the map of OUT for another program."""
+    from tpsfm import colmap
+    from tpsfm.reconstruction.report import image_folder, open_map
+
+    workspace, _ = open_map(out)
+    click.echo(colmap.export(workspace.sparse, format_, to, image_folder(workspace)))
+
+
+@click.command("info")
+@click.argument("out", type=FOLDER)
+@example("tpsfm info map/")
+def info_(out: Path) -> None:
+    """Show what is in the map of OUT, and why each missing photo is missing."""
+    from tpsfm.io.workspace import Workspace
+    from tpsfm.reconstruction.report import describe
+
+    for line in describe(Workspace.open(out)):
+        click.echo(line)
+
+
+@click.command("view")
+@click.argument("out", type=FOLDER)
+@click.option("--queries", type=FOLDER, help="Results of `localize`; their photos get a colour of their own.")
+@click.option("--snapshot", type=FOLDER, help="Draw it off-screen into this PNG instead.")
+@click.option("--web", is_flag=True, help="Serve a page instead.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="For --web: 0.0.0.0 opens it to the network.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="For --web; 0: a free one."
+)
+@example("tpsfm view map/ --snapshot map.png")
+def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host: str, port: int) -> None:
+    """Show the map of OUT: an Open3D window where there is a display, else a page in the browser."""
+    from tpsfm.reconstruction.report import open_map
+    from tpsfm.view.window import has_display, show
+
+    workspace, model = open_map(out)
+    found, folder = None, None
+    if queries is not None:
+        from tpsfm.localization.output import read_queries
+
+        found, folder = read_queries(queries, workspace)
+    if snapshot is not None:
+        from tpsfm.view.snapshot import snapshot as draw
+
+        draw(model, snapshot, queries=found)
+        click.echo(snapshot)
+        return
+    if not web and has_display():
+        try:
+            return show(model, found)
+        except TpsfmError as error:
+            click.echo(f"no window: {error}; serving a page instead", err=True)
+    from tpsfm.view.web import serve
+
+    images = Path(workspace.manifest["images"])
+    ready = lambda address: click.echo(f"{address}   (Ctrl-C ends it)")  # noqa: E731
+    serve(model, images, host, port, found, folder, ready=ready)

@@ -1,0 +1,91 @@
+"""Images, cameras and keypoints in COLMAP's database, as the mapper wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tpsfm.colmap.cameras import CAMERA_MODELS, initial_focal
+from tpsfm.colmap.database import open_database, write_camera, write_image
+from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.pair_table import PairTable
+from tpsfm.errors import TpsfmError
+from tpsfm.photos import Photo
+
+_GPS_VARIANCE = np.diag([5.0, 5.0, 10.0]) ** 2  # square metres, of a phone under open sky; EXIF gives none
+
+
+def write_images(
+    path: str | Path,
+    photos: Mapping[str, Photo],
+    camera_of: Mapping[str, int],
+    keypoints: Callable[[str], np.ndarray],
+    camera_model: str = "SIMPLE_RADIAL",
+    key: str = "",
+) -> None:
+    """Write images, their cameras and keypoints to a database, in place of any that are there; its pairs stay.
+
+    Image ids count from 1 in the order of the sorted names, as in `PairTable`.
+
+    Args:
+        path: the database file.
+        photos: the photos that take part, by name.
+        camera_of: camera number by name, from `group_cameras`.
+        keypoints: name -> float32 [N, 2], xy in tpsfm's pixels (the top-left pixel's centre is (0, 0)).
+        camera_model: one of `CAMERA_MODELS`.
+        key: digest of all of these; images that are there under the same key are left alone, "" is never the same.
+
+    Raises:
+        TpsfmError: the camera model is unknown, or the database is missing, damaged or can't be written.
+    """
+    if camera_model not in CAMERA_MODELS:
+        raise TpsfmError(f"no camera model '{camera_model}'; there are: {', '.join(CAMERA_MODELS)}")
+    with PairTable(path) as table:
+        if key and table.images_key == key:
+            return
+        table.clear_images()
+    with open_database(path) as db, pycolmap.DatabaseTransaction(db):
+        for name, image_id in _write_images(db, photos, camera_of, camera_model).items():
+            # COLMAP's origin is the corner of the top-left pixel, half a pixel from its centre.
+            db.write_keypoints(image_id, np.asarray(keypoints(name), np.float32) + np.float32(0.5))
+    with PairTable(path) as table:
+        table.images_key = key
+
+
+def _write_images(
+    db: Any, photos: Mapping[str, Photo], camera_of: Mapping[str, int], camera_model: str
+) -> dict[str, int]:
+    """Write cameras and images, each in a rig and a frame of its own, and return the image ids by name."""
+    members: dict[int, list[Photo]] = {}
+    for name in sorted(photos):
+        members.setdefault(camera_of[name], []).append(photos[name])
+    sensors = {}
+    for number, group in members.items():
+        focal, known = initial_focal(group)
+        camera = pycolmap.Camera.create_from_model_name(
+            number + 1, camera_model, focal, group[0].width, group[0].height
+        )
+        camera.has_prior_focal_length = known
+        write_camera(db, camera)
+        sensors[number] = camera.camera_id
+
+    ids = {}
+    for image_id, name in enumerate(sorted(photos), start=1):
+        image = pycolmap.Image(name=name, camera_id=sensors[camera_of[name]], image_id=image_id)
+        write_image(db, image)
+        if photos[name].gps is not None:
+            db.write_pose_prior(_gps_prior(image, photos[name].gps))
+        ids[name] = image_id
+    return ids
+
+
+def _gps_prior(image: Any, gps: tuple[float, float, float]) -> Any:
+    return pycolmap.PosePrior(
+        corr_data_id=image.data_id,
+        position=np.nan_to_num(np.array(gps, float)),  # without an altitude: at sea level
+        position_covariance=_GPS_VARIANCE,
+        coordinate_system=pycolmap.PosePriorCoordinateSystem.WGS84,
+    )

@@ -1,0 +1,1 @@
+"""A rendered scene with known cameras."""

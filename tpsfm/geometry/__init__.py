@@ -1,0 +1,1 @@
+"""Cameras, poses and maps as plain arrays."""

@@ -1,0 +1,1 @@
+"""Files of a workspace: HDF5 stores, the manifest, atomic writes."""

@@ -1,0 +1,68 @@
+"""Many pairs of images matched, each image's features read as seldom as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from tpsfm.features.base import Features
+from tpsfm.matching import Matcher
+from tpsfm.parallel import in_parallel
+
+Pair = tuple[str, str]
+
+MEMORY = 256 << 20  # bytes of prepared features held at a time: 42 images of 8192 descriptors of 128 floats in bfloat16
+
+
+def match_pairs(
+    matcher: Matcher, read: Callable[[str], Features], pairs: Iterable[Pair], memory: int = MEMORY
+) -> Iterator[tuple[Pair, tuple[np.ndarray, np.ndarray]]]:
+    """Match pairs of images, several at a time.
+
+    Features are held for as many images as `memory` allows; every partner of one of them is then read once and matched
+    with all of them, before the next images take their place.
+
+    Args:
+        matcher: any.
+        read: gives an image's features by its name.
+        pairs: (name0, name1); a pair given twice or the other way round too is matched once.
+        memory: bytes of features held at a time, beside a few images in passing.
+
+    Yields:
+        ((name0, name1), (matches uint32 [K, 2], scores float32 [K])) with name0 < name1, each pair once.
+    """
+    return in_parallel(matcher.match, _with_features(matcher, read, pairs, memory))
+
+
+def _with_features(
+    matcher: Matcher, read: Callable[[str], Features], pairs: Iterable[Pair], memory: int
+) -> Iterator[tuple[Pair, tuple[Features, Features]]]:
+    """Yield every pair once, with its images' prepared features, reading few of them twice."""
+    partners: dict[str, set[str]] = {}
+    for name0, name1 in pairs:
+        partners.setdefault(name0, set()).add(name1)
+        partners.setdefault(name1, set()).add(name0)
+    while partners:
+        held: dict[str, Features] = {}
+        room = memory
+        for name in sorted(partners):
+            if room <= 0:
+                break
+            held[name] = matcher.prepare(read(name))
+            room -= held[name].nbytes
+        for partner in sorted(set().union(*(partners[name] for name in held))):
+            mates = partners[partner] & held.keys()
+            if partner in held:
+                mates = {name for name in mates if name < partner}
+            features = held[partner] if partner in held else matcher.prepare(read(partner))
+            for name in sorted(mates):
+                if name < partner:
+                    yield (name, partner), (held[name], features)
+                else:
+                    yield (partner, name), (features, held[name])
+        for name in held:
+            for partner in partners.pop(name):
+                if partner in partners:
+                    partners[partner].discard(name)
+        partners = {name: rest for name, rest in partners.items() if rest}

@@ -1,0 +1,1 @@
+"""Which photos are matched with each other."""

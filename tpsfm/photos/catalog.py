@@ -1,0 +1,113 @@
+"""The photos of a folder, kept in a file from run to run."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tpsfm.errors import TpsfmError
+from tpsfm.photos.listing import list_images
+from tpsfm.photos.photo import Photo, read_photo
+
+_FIELDS = tuple(field.name for field in fields(Photo) if field.name not in ("name", "path"))
+
+
+class PhotoCatalog:
+    """Records of the photos below a folder: one whose file has not changed is not read again.
+
+    Use it in a `with` block: at its end, however it ends, the records are written. Threads may share it.
+
+    Args:
+        folder: of the photos.
+        file: where the records are kept, JSON; what is damaged there is read anew.
+
+    Attributes:
+        names: of all photos below the folder, as `list_images` gives them.
+
+    Raises:
+        TpsfmError: as `list_images`.
+    """
+
+    def __init__(self, folder: Path, file: Path) -> None:
+        self.folder, self.file = Path(folder), Path(file)
+        self.names = list_images(self.folder)
+        self._kept = _load(self.file)
+
+    def __enter__(self) -> PhotoCatalog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.save()
+
+    def __getitem__(self, name: str) -> Photo:
+        """The record of a photo.
+
+        Raises:
+            TpsfmError: it can't be read or is not an image.
+        """
+        path = self.folder / name
+        try:
+            stamp = _stamp(path)
+        except OSError as error:
+            raise TpsfmError(f"cannot read image {path}: {error.strerror or error}") from error
+        known = self._kept.get(name)
+        if known is not None and known[0] == stamp:
+            return replace(known[1], path=path)
+        photo = read_photo(path, name)
+        self._kept[name] = stamp, photo
+        return photo
+
+    def save(self) -> None:
+        """Write the records of the photos that are still there, whole or not at all.
+
+        Raises:
+            TpsfmError: the file can't be written.
+        """
+        still = ((name, self._kept[name]) for name in self.names if name in self._kept)
+        kept = {name: [*stamp, _to_json(photo)] for name, (stamp, photo) in still}
+        partial = self.file.with_name(f".{self.file.name}.part")
+        try:
+            partial.write_text(json.dumps(kept, indent=0), encoding="utf-8")
+            os.replace(partial, self.file)
+        except OSError as error:
+            raise TpsfmError(f"cannot write {self.file}: {error.strerror or error}") from error
+
+
+def kept_photos(file: Path, folder: Path) -> dict[str, Photo]:
+    """The records that a `PhotoCatalog` kept, by name, without a look at the photos, which may be gone.
+
+    Args:
+        file: of the records; there are none where it is missing.
+        folder: of the photos.
+    """
+    return {name: replace(photo, path=Path(folder) / name) for name, (_, photo) in _load(file).items()}
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Size and times of a file; together they change with its content, though another takes its place."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _load(file: Path) -> dict[str, tuple[tuple[int, int, int], Photo]]:
+    with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return {name: ((size, mtime, ctime), _photo(name, rest)) for name, (size, mtime, ctime, rest) in kept.items()}
+    return {}
+
+
+def _to_json(photo: Photo) -> dict[str, Any]:
+    values = asdict(photo)
+    return {key: values[key] for key in _FIELDS}
+
+
+def _photo(name: str, values: dict[str, Any]) -> Photo:
+    gps = values.pop("gps")
+    return Photo(**values, gps=None if gps is None else tuple(gps), name=name)

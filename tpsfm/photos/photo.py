@@ -1,0 +1,125 @@
+"""A photo as one record: all that a single visit to its file tells."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL.TiffImagePlugin import TiffImageFile
+
+from tpsfm.errors import TpsfmError
+from tpsfm.photos import exif
+from tpsfm.photos.orientation import turned
+from tpsfm.photos.pixels import open_image, read_image
+
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What is known of a photo without its pixels. Bare pixels have a width and a height alone.
+
+    Attributes:
+        width, height: pixels as stored, EXIF orientation ignored.
+        orientation: EXIF orientation, 1 to 8; 1 where the file has none.
+        make, model: of the camera; "" where unknown.
+        focal_px: focal length in pixels by EXIF, or None.
+        gps: (latitude, longitude) in degrees, altitude in metres (nan where unknown), WGS84; or None.
+        turn: quarter turns clockwise, beyond what `orientation` says, by which it is seen as other photos are.
+        name: its path below the folder of photos, with '/'.
+        digest: hex digest of the file's content.
+        path: the file.
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+    make: str = ""
+    model: str = ""
+    focal_px: float | None = None
+    gps: tuple[float, float, float] | None = None
+    turn: int = 0
+    name: str = ""
+    digest: str = ""
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+    @property
+    def camera_key(self) -> Hashable | None:
+        """Equal for photos of one device, focal length and size; None without EXIF."""
+        if not (self.make or self.model or self.focal_px):
+            return None
+        return (self.make, self.model, self.focal_px and round(self.focal_px), self.width, self.height)
+
+    @property
+    def seen_orientation(self) -> int:
+        """The EXIF orientation with the turn."""
+        return turned(self.orientation, self.turn)
+
+    def decode(self) -> np.ndarray:
+        """Its pixels, uint8 [H, W, 3] RGB or [H, W] grey, as stored.
+
+        Raises:
+            TpsfmError: the file can't be read, is truncated or is not an image.
+        """
+        if self.path is None:
+            raise TpsfmError(f"the photo '{self.name}' has no file")
+        return read_image(self.path)
+
+
+def read_photo(path: Path, name: str = "") -> Photo:
+    """The record of a photo; the file is opened once, and its pixels are not decoded.
+
+    Raises:
+        TpsfmError: the file can't be read or is not an image.
+    """
+    try:
+        with open(path, "rb") as file:
+            digest = _digest(file)
+            file.seek(0)
+            with open_image(path, file) as image:
+                tags = exif.read_tags(image)
+                width, height = image.size
+                if isinstance(image, TiffImageFile):  # newer Pillows tell its upright size
+                    width, height = image.tag_v2[256], image.tag_v2[257]
+                return Photo(
+                    width,
+                    height,
+                    exif.orientation(tags),
+                    *exif.camera(tags),
+                    exif.focal_px(tags, width, height),
+                    exif.gps(tags),
+                    name=name or Path(path).name,
+                    digest=digest,
+                    path=Path(path),
+                )
+    except OSError as error:
+        raise TpsfmError(f"cannot read image {path}: {error.strerror or error}") from error
+
+
+def file_digest(path: Path) -> str:
+    """Hex digest of a file's content.
+
+    Raises:
+        TpsfmError: the file can't be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _digest(file)
+    except OSError as error:
+        raise TpsfmError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""Features of every photo."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from tpsfm.errors import TpsfmError
+from tpsfm.features import Extractor, extractor_class
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE
+from tpsfm.features.store import FeatureStore
+from tpsfm.io.workspace import Workspace, digest
+from tpsfm.parallel import in_order
+from tpsfm.photos import Photo, PhotoCatalog, read_mask
+from tpsfm.progress import Progress
+from tpsfm.reconstruction.stage import Done, Stage, option
+
+READ_AHEAD = 2  # photos decoded while the network works
+
+log = logging.getLogger("tpsfm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction(Stage):
+    """Extracts the features of every photo below the image folder; those under the same key stay.
+
+    The key is a digest of the photo, its mask, its turn and the extractor's fingerprint. A photo that can't be read is
+    left out and named in the manifest ("unreadable").
+
+    `run` raises TpsfmError where the folder or the masks' folder is missing, the extractor can't be made, or fewer than
+    two photos can be read.
+    """
+
+    name: ClassVar[str] = "extract"
+    title: ClassVar[str] = "features"
+
+    features: str = option("tpr", "tpr, sift, aliked, disk, xfeat or a plug-in's name.")
+    weights: Path | None = option(None, "Weights file of the features; the shipped ones if left out.", path=True)
+    max_keypoints: int = option(MAX_KEYPOINTS, "Keypoints a photo.", least=1)
+    max_size: int = option(MAX_SIZE, "Longer side, pixels.", least=32)
+    masks: Path | None = option(None, "Folder of masks, image.jpg.png; black: no keypoints.", path=True)
+
+    @property
+    def extractor_class(self) -> type[Extractor]:
+        """The class of the extractor that the options name."""
+        return extractor_class(self.features)
+
+    def extractor(self) -> Extractor:
+        """The extractor that the options name.
+
+        Raises:
+            TpsfmError: there is none of that name, or it doesn't take the options.
+        """
+        given = {"max_keypoints": self.max_keypoints, "max_size": self.max_size, "device": self.device}
+        if self.weights is not None:
+            given["weights"] = self.weights
+        try:
+            return self.extractor_class(**given, **self.extractor_class.for_maps)
+        except TypeError as error:
+            raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
+
+    def _work(self, workspace: Workspace, progress: Progress) -> Done:
+        from tpsfm.features.upright import upright_features
+
+        images = Path(workspace.manifest["images"])
+        if self.masks is not None and not self.masks.is_dir():
+            raise TpsfmError(f"no folder of masks {self.masks}")
+        keys: dict[str, str] = {}
+        unreadable: dict[str, str] = {}
+        catalog, extractor = PhotoCatalog(images, workspace.photos), self.extractor()
+        turns = workspace.manifest.get("turns", {})
+        new = 0
+        with (
+            catalog,
+            FeatureStore(workspace.features, "a") as store,
+            progress.bar(self.title, len(catalog.names)) as update,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            store.describe(extractor.fingerprint)
+            jobs = ((name, (catalog, name, turns.get(name, 0), extractor, store)) for name in catalog.names)
+            for done, (name, loaded) in enumerate(in_order(pool, self._load, jobs, READ_AHEAD), 1):
+                if isinstance(loaded, TpsfmError):
+                    unreadable[name] = str(loaded)
+                    log.warning("%s: left out: %s", name, loaded)
+                else:
+                    keys[name], photo, pixels, mask = loaded
+                    if pixels is not None:
+                        found = upright_features(extractor, pixels, mask, photo.seen_orientation)
+                        store.write(name, found, keys[name])
+                        new += 1
+                update(done, len(catalog.names))
+            keypoints = sum(store.count(name) for name in keys)
+        if len(keys) < 2:
+            count = f"{len(keys)} of {len(catalog.names)}"
+            raise TpsfmError(f"{images}: {count} photos can be read; a map needs at least two")
+        workspace.manifest |= {"photos": keys, "unreadable": unreadable}
+        counts = {"photos": len(keys), "keypoints": keypoints, "unreadable": len(unreadable)}
+        return Done(digest(sorted(keys.items())), new, len(keys) - new, counts)
+
+    def _load(
+        self, catalog: PhotoCatalog, name: str, turn: int, extractor: Extractor, store: FeatureStore
+    ) -> tuple[str, Photo, np.ndarray | None, np.ndarray | None] | TpsfmError:
+        """(key, photo, pixels, mask), the pixels None where the store has the features already; or what is wrong."""
+        try:
+            photo = replace(catalog[name], turn=turn)
+            mask = None if self.masks is None else read_mask(self.masks, name, photo.size)
+            mask_digest = None if mask is None else digest(np.packbits(mask).tobytes().hex())
+            key = digest([photo.digest, mask_digest, photo.turn, extractor.fingerprint])
+            return key, photo, None if store.key(name) == key else photo.decode(), mask
+        except TpsfmError as error:
+            return error

@@ -1,0 +1,60 @@
+"""Matches of every chosen pair."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tpsfm.features import Extractor
+from tpsfm.features.store import FeatureStore
+from tpsfm.io.workspace import Workspace, digest
+from tpsfm.matching import Matcher, matcher_class
+from tpsfm.progress import Progress
+from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, option, photo_keys
+
+log = logging.getLogger("tpsfm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching(Stage):
+    """Matches every pair of pairs.txt into database.db; pairs under the same key stay, those of other runs go.
+
+    The key of a pair is a digest of its photos' keys and the matcher's fingerprint. `run` raises TpsfmError where the
+    matcher or the device isn't there.
+    """
+
+    name: ClassVar[str] = "match"
+    title: ClassVar[str] = "matches"
+
+    matcher: str = option("nearest", "nearest (mutual nearest neighbours) or a plug-in's name.")
+    min_similarity: float | None = option(None, "Least cosine similarity of a match.", least=-1.0, most=1.0)
+    ratio: float | None = option(None, "Lowe's ratio; the features' own if left out, 1: off.", above=0.0, most=1.0)
+
+    def create_matcher(self, extractor: type[Extractor]) -> Matcher:
+        """The matcher that the options name, for the features of an extractor."""
+        return matcher_class(self.matcher).create(extractor, self.device, self.min_similarity, self.ratio)
+
+    def _work(self, workspace: Workspace, progress: Progress) -> Done:
+        from tpsfm.colmap import PairTable
+        from tpsfm.matching.batch import match_pairs
+
+        photos, pairs = photo_keys(workspace), chosen_pairs(workspace)
+        matcher = self.create_matcher(Extraction.recorded(workspace).extractor_class)
+        keys = {(a, b): digest([photos[a], photos[b], matcher.fingerprint]) for a, b in pairs}
+        with (
+            FeatureStore(workspace.features) as features,
+            PairTable(workspace.database, create=True) as table,
+            progress.bar(self.title, len(pairs)) as update,
+        ):
+            todo = table.retain(photos, keys)
+            if todo and (workspace.root / "matches.h5").exists():
+                log.warning("matches are kept in database.db now and made again; matches.h5 is of no use any more")
+            kept = len(pairs) - len(todo)
+            update(kept, len(pairs))
+            found = match_pairs(matcher, features.read, todo)
+            for done, (pair, (matches, _)) in enumerate(found, kept + 1):
+                table.write(pair, matches, keys[pair])
+                update(done, len(pairs))
+        return Done(digest(sorted(keys.values())), len(todo), kept, {"pairs": len(pairs)})

@@ -1,0 +1,97 @@
+"""Which photos are matched with each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from tpsfm.errors import TpsfmError
+from tpsfm.features.store import FeatureStore
+from tpsfm.io.workspace import Workspace, digest
+from tpsfm.pairs import selection
+from tpsfm.photos import file_digest
+from tpsfm.progress import Progress
+from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.stage import Done, Stage, option, photo_keys, photo_records
+
+EXHAUSTIVE_UP_TO = 60  # photos that 'auto' still matches all to all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing(Stage):
+    """Chooses the pairs and writes them to pairs.txt.
+
+    `run` raises TpsfmError where the pairs file is missing or has a bad row, or too few photos have a GPS position.
+    """
+
+    name: ClassVar[str] = "pairs"
+    title: ClassVar[str] = "pairs"
+
+    pairs: str = option(
+        "auto",
+        f"Which photos are matched; auto: all pairs up to {EXHAUSTIVE_UP_TO} photos, else retrieval.",
+        choices=("auto", "exhaustive", "sequential", "retrieval", "gps", "file"),
+    )
+    neighbours: int = option(20, "For retrieval and gps.", least=1)
+    overlap: int = option(10, "For sequential.", least=1)
+    quadratic: bool = option(True, "For sequential: also 2, 4, 8 ... photos on.")
+    pairs_file: Path | None = option(None, "For file: two names a line.", path=True)
+    global_descriptor: str = option("vlad", "For retrieval: vlad or a plug-in's name.")
+
+    def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
+        photos = photo_keys(workspace)
+        names, method = sorted(photos), self.pairs
+        if method == "auto":
+            method = "exhaustive" if len(names) <= EXHAUSTIVE_UP_TO else "retrieval"
+        key = digest([sorted(photos.items()), method, self._dependencies(method)])
+        if self._is_done(workspace, key, workspace.pairs):
+            return None
+        if method == "exhaustive":
+            pairs = selection.exhaustive(names)
+        elif method == "sequential":
+            pairs = selection.sequential(names, self.overlap, self.quadratic)
+        elif method == "gps":
+            known = [photo.gps or (np.nan,) * 3 for photo in photo_records(workspace, names).values()]
+            positions = selection.gps_to_metres(*np.array(known, float).T)
+            pairs = selection.from_gps(names, positions, self.neighbours)
+        elif method == "retrieval":
+            pairs = self._retrieved(workspace, names, progress)
+        else:
+            assert self.pairs_file is not None
+            pairs = selection.read_pairs(self.pairs_file, names)
+        selection.write_pairs(workspace.pairs, pairs)
+        return Done(key, len(pairs), counts={"pairs": len(pairs), "method": method})
+
+    def _dependencies(self, method: str) -> dict[str, object]:
+        """What the pairs depend on beside the photos."""
+        if method == "sequential":
+            return {"overlap": self.overlap, "quadratic": self.quadratic}
+        if method == "gps":
+            return {"neighbours": self.neighbours}
+        if method == "retrieval":
+            other = {} if self.global_descriptor == "vlad" else {"global_descriptor": self.global_descriptor}
+            return {"neighbours": self.neighbours, "seed": self.seed, **other}
+        if method == "file":
+            if self.pairs_file is None:
+                raise TpsfmError("pairs from a file need the file; give --pairs-file")
+            return {"digest": file_digest(self.pairs_file)}
+        return {}
+
+    def _retrieved(self, workspace: Workspace, names: list[str], progress: Progress) -> list[selection.Pair]:
+        """Each photo with those of the most similar global descriptors, which are stored beside the features."""
+        from tpsfm.retrieval import global_descriptor_class
+        from tpsfm.retrieval.index import key_of_global
+
+        with FeatureStore(workspace.features, "a") as store:
+            extractor = Extraction.recorded(workspace).extractor()
+            descriptor = global_descriptor_class(self.global_descriptor).create(extractor, names, store.read, self.seed)
+            with progress.bar("retrieval", len(names)) as update:
+                for done, name in enumerate(names, 1):
+                    key = key_of_global(store, name, descriptor)
+                    if store.global_key(name) != key:
+                        store.write_global(name, descriptor.describe(store.read(name)), key)
+                    update(done, len(names))
+            return selection.from_retrieval(names, store.read_global, self.neighbours)

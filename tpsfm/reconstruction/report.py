@@ -1,0 +1,127 @@
+"""Results of a reconstruction: figures, files, and why each missing photo is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tpsfm.errors import TpsfmError
+from tpsfm.features.store import FeatureStore
+from tpsfm.geometry.model import Model, read_model, summary
+from tpsfm.io.workspace import Workspace, remember_map
+from tpsfm.photos import file_digest
+from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.diagnosis import why_left_out
+
+
+def write_results(workspace: Workspace) -> None:
+    """After mapping: write points, report and figures, and remember the map as the last one.
+
+    Raises:
+        TpsfmError: there is no map.
+    """
+    models = workspace.manifest["stages"]["map"]["counts"]["models"]
+    registered = list(read_model(workspace.sparse).images) if models else []
+    workspace.manifest["left_out"] = diagnose(workspace, registered)
+    if not models:
+        workspace.manifest.pop("result", None)
+        workspace.save()
+        reasons = sorted(workspace.manifest["left_out"].items())
+        name, reason = reasons[0]
+        raise TpsfmError(
+            f"no map: no two photos could start one ({name}: {reason}); take photos that overlap more, or see"
+            f" 'tpsfm info {workspace.root}' for all reasons"
+        )
+    model = read_model(workspace.sparse)
+    figures = summary(model)
+    others = [workspace.sparse / str(number) for number in range(1, models)]
+    workspace.manifest["result"] = {
+        "photos": len(workspace.manifest["photos"]) + len(workspace.manifest["unreadable"]),
+        "registered": len(figures.pop("registered")),
+        **figures,
+        "other_models": {folder.name: len(read_model(folder).images) for folder in others},
+    }
+    from tpsfm.colmap.export import write_ply
+    from tpsfm.view.report import write_report
+
+    write_ply(model, workspace.points)
+    workspace.save()
+    remember_map(workspace.root)
+    write_report(workspace, model)
+
+
+def open_map(root: Path) -> tuple[Workspace, Model]:
+    """A workspace and the map in it.
+
+    Raises:
+        TpsfmError: `root` is no workspace or holds no map yet.
+    """
+    workspace = Workspace.open(root)
+    if not (workspace.sparse / "images.bin").exists():
+        raise TpsfmError(f"{root}: there is no map yet; run 'tpsfm reconstruct' or 'tpsfm map'")
+    return workspace, read_model(workspace.sparse)
+
+
+def map_digest(workspace: Workspace) -> str:
+    """Digest of this build of a workspace's map."""
+    return file_digest(workspace.sparse / "images.bin")
+
+
+def diagnose(workspace: Workspace, registered: list[str]) -> dict[str, str]:
+    """The reason by name for each photo that is not registered."""
+    photos, unreadable = workspace.manifest["photos"], workspace.manifest["unreadable"]
+    names = [*photos, *unreadable]
+    if set(names) <= set(registered):
+        return {}
+    from tpsfm.colmap import PairTable
+
+    with FeatureStore(workspace.features) as features:
+        keypoints = {name: features.count(name) for name in photos}
+    with PairTable(workspace.database) as table:
+        matches, inliers = table.counts()
+    return why_left_out(names, registered, unreadable, keypoints, matches, inliers)
+
+
+def describe(workspace: Workspace) -> list[str]:
+    """Lines for the user on what is in a workspace."""
+    manifest = workspace.manifest
+    lines = []
+    result = manifest.get("result")
+    if result is None:
+        done = [stage.name for stage in Stages.types() if stage.name in manifest["stages"]]
+        lines.append(f"{workspace.root}: no map yet; done so far: {', '.join(done) or 'nothing'}")
+    else:
+        lines += [
+            f"registered          {result['registered']} of {result['photos']} photos",
+            f"points              {result['points']:,}",
+            f"mean track length   {result['mean_track_length']:.2f}",
+            f"reprojection error  {result['reprojection_error']:.2f} px",
+        ]
+        lines += [
+            f"another model       {n} photos in {workspace.sparse / m}" for m, n in result["other_models"].items()
+        ]
+    seconds = [
+        f"{stage.title} {manifest['stages'][stage.name]['seconds']:.1f} s"
+        for stage in Stages.types()
+        if stage.name in manifest["stages"]
+    ]
+    if seconds:
+        lines.append(f"time                {', '.join(seconds)}")
+    left_out = manifest.get("left_out", {})
+    if left_out:
+        lines.append(f"left out ({len(left_out)}):")
+        lines += [f"  {name}: {reason}" for name, reason in left_out.items()]
+    return lines
+
+
+def image_folder(workspace: Workspace) -> Path:
+    """Where the photos of a workspace lie.
+
+    Raises:
+        TpsfmError: nothing is extracted yet, or the folder is gone.
+    """
+    folder = workspace.manifest.get("images")
+    if folder is None:
+        raise TpsfmError(f"{workspace.root}: no photos are known yet; run 'tpsfm extract' first")
+    if not Path(folder).is_dir():
+        raise TpsfmError(f"{workspace.root}: its photos' folder {folder} is gone; run 'tpsfm extract' on the new one")
+    return Path(folder)
