@@ -88,7 +88,9 @@ def test_other_points_act_through_the_named_statistics_alone(space, statistics):
     assert difference > 1e-3 if statistics else difference < 1e-6
 
 
-@pytest.mark.parametrize("weight", ["prediction", "invariance", "decorrelation", "covariance", "coding_rate", "moment", "sigreg"])
+@pytest.mark.parametrize(
+    "weight", ["prediction", "invariance", "decorrelation", "covariance", "coding_rate", "moment", "sigreg"]
+)
 def test_each_term_alone_reaches_the_descriptors(weight):
     learner = small(LossWeights(**dict.fromkeys(vars(LossWeights()), 0.0) | {weight: 1.0}))
     terms = learner(shifted_pair(), seeded())
@@ -184,6 +186,40 @@ def test_generations():
     assert all(p.grad is None for p in learner.previous.parameters())
 
 
+def test_batch_statistics_of_the_target_are_its_own():
+    learner = small()
+    batches = list(torch.rand(3, 4, 1, 32, 32, generator=seeded()))
+    with torch.no_grad():
+        for parameter in learner.target.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded())
+    learner.measure_statistics(batches, seeded())
+    convolution, norm = learner.target.describe[:2]
+    found = torch.cat(batches)
+    with torch.no_grad():
+        expected = convolution(found).mean((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, expected, rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1 and not torch.allclose(learner.online.describe[1].running_mean, expected, atol=1e-3)
+    learner.update_target(0.5)
+    torch.testing.assert_close(norm.running_mean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_fixed_statistics_make_training_what_inference_is():
+    learner, images = small(), torch.rand(4, 1, 32, 32, generator=seeded())
+    learner.measure_statistics([images], seeded())
+    learner.fix_statistics()
+    learner.train()
+    online, target = learner.online, learner.target
+    assert torch.equal(online.describe[1].running_mean, target.describe[1].running_mean)
+    trained = online(images[:2]).descriptors[0]
+    kept = online.describe[1].running_mean.clone()
+    torch.testing.assert_close(trained, online.eval()(images[:2]).descriptors[0])
+    other = Learner(Tiny(), PREDICTION, Method(points=32))
+    other.load_state_dict(learner.state_dict())
+    assert not other.train().online.describe[1].training and other.predictor[1].training
+    other.measure_statistics([images / 2], seeded())
+    assert torch.equal(other.target.describe[1].running_mean, kept)
+
+
 def test_labels_of_a_generation_compare_predictions_with_targets():
     """l_c = exp(−α (1 − ⟨q(g(z)), g(z')⟩) / λ), all three of the frozen model, in evaluation mode."""
     pair = shifted_pair()
@@ -230,7 +266,7 @@ def test_labels_of_the_target_soften_the_loss():
 
 def test_bfloat16_encoders_leave_the_losses_in_float32():
     learner = small(LossWeights())
-    learner.bfloat16 = True
+    learner.in_bfloat16 = True
     terms = learner(shifted_pair(), seeded())
     assert all(value.dtype == torch.float32 or name == "rank" for name, value in terms.items())
     exact = small(LossWeights())(shifted_pair(), seeded())

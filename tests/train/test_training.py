@@ -79,8 +79,8 @@ def steps_so_far(path: Path) -> int:
 
 
 def test_killed_and_resumed_is_bit_for_bit_one_run(photo_folder, tmp_path):
-    """Through the start of a generation, whose teacher must survive too."""
-    overrides = [*SHORT, "method.labels=generation", "method.projector=mlp"]
+    """Through the start of a generation, whose teacher must survive too, and of fixed batch statistics."""
+    overrides = [*SHORT, "method.labels=generation", "method.projector=mlp", "method.fixed_after=0.6"]
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
     subprocess.run(train_command(photo_folder, whole, overrides), check=True, capture_output=True)
     process = subprocess.Popen(train_command(photo_folder, cut, overrides), stderr=subprocess.DEVNULL)

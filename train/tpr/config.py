@@ -183,6 +183,7 @@ def check(config: Config) -> None:
         (config.method.order >= 2 and config.method.order % 2 == 0, "method.order must be an even number above 0"),
         (config.method.directions >= 1, "method.directions must be at least 1"),
         (0 <= config.method.weighted_after <= 1, "method.weighted_after must be in [0, 1]"),
+        (0 <= config.method.fixed_after <= 1, "method.fixed_after must be in [0, 1]"),
         (config.method.sharpening > 0, "method.sharpening must be above 0"),
         (all(x >= 0 for x in vars(config.loss).values()), "loss.*: no weight may be below 0"),
         (any(vars(config.loss).values()), "loss.*: one of the weights must be above 0"),

@@ -22,10 +22,10 @@ from tpr.networks import Network, build_network
 from tpr.pairs import ViewPair
 from tpr.parallel import Processes
 from tpr.photos import Photos, find_photos, split
+from tpr.projection import start_projection
 from tpr.randomness import generator_for
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
 from tpr.validation import hours_pairs, validate, validation_pairs
-from tpr.projection import start_projection
 from tpr.vocabulary import build_vocabulary
 from tpr.weights import WeightsError, load_weights, save_weights
 
@@ -44,8 +44,7 @@ def start_from(network: Network, weights: str) -> bool:
     """Give a network the parameters of a weights file.
 
     Returns:
-        Whether all were there but for a context, which starts with no effect; the file may be of a network without the
-        projection that this one has.
+        Whether all were there; the file may be of a network without the projection that this one has.
 
     Raises:
         ConfigError: the file can't be used, or is of another network.
@@ -57,9 +56,9 @@ def start_from(network: Network, weights: str) -> bool:
         raise ConfigError(f"start: {error}") from error
     except RuntimeError as error:
         raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
-    if unexpected or not all(name.startswith(("projection.", "context.")) for name in missing):
+    if unexpected or not all(name.startswith("projection.") for name in missing):
         raise ConfigError(f"start={weights}: weights of another network than is to be trained")
-    return not any(name.startswith("projection.") for name in missing)
+    return not missing
 
 
 class Trainer:
@@ -222,6 +221,9 @@ class Trainer:
         if soft and starts_generation(step, plan.steps, plan.generations):
             self.measure_statistics()
             self.learner.begin_generation()
+        if not self.learner.fixed and step >= self.config.method.fixed_after * plan.steps:
+            self.measure_statistics()
+            self.learner.fix_statistics()
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate * warmup_cosine(step, plan.steps, plan.warmup)
         self.learner.train()

@@ -89,6 +89,7 @@ class Method:
         joint: whether the prediction loss moves the scores that weigh it, or not.
         weighted_after: the share of the run after which the scores weigh the points, in the prediction loss and in
             invariance and decorrelation: at the start of training they mean nothing yet.
+        fixed_after: the share of the run after which batch normalization uses fixed statistics.
     """
 
     points: int = 128
@@ -101,6 +102,7 @@ class Method:
     sharpening: float = 0.5
     joint: bool = False
     weighted_after: float = 0.5
+    fixed_after: float = 1.0
 
 
 class Teacher(nn.Module):
@@ -108,7 +110,8 @@ class Teacher(nn.Module):
 
     def __init__(self, encoder: Network, project: nn.Module, predictor: nn.Module):
         super().__init__()
-        self.encoder, self.project, self.predictor = map(copy.deepcopy, (encoder, project, predictor))
+        self.encoder = copy.deepcopy(encoder)
+        self.project, self.predictor = copy.deepcopy(project), copy.deepcopy(predictor)
         self.requires_grad_(False).eval()
 
 
@@ -130,21 +133,24 @@ class Learner(nn.Module):
         bfloat16: bool = False,
     ):
         super().__init__()
-        self.weights, self.method, self.bfloat16 = weights or LossWeights(), method or Method(), bfloat16
+        self.weights, self.method, self.in_bfloat16 = weights or LossWeights(), method or Method(), bfloat16
         self.online = network
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.project = projector(self.method.projector, network.dim)
         self.target_project = copy.deepcopy(self.project).requires_grad_(False)
         self.predictor = perceptron(network.dim)
+        self.generation: Tensor
+        self.fixed: Tensor
         self.previous: Teacher | None = None
         if self.method.labels is Labels.generation:
             self.previous = Teacher(self.target, self.target_project, self.predictor)
         self.measured: tuple[Tensor, Tensor] | None = None
         self.register_buffer("generation", torch.zeros((), dtype=torch.long))
+        self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
-        """θ_t ← τ θ_t + (1 − τ) θ_o; batch statistics are the target's own, see `measure_statistics`."""
+        """θ_t ← τ θ_t + (1 − τ) θ_o; batch statistics are the target's own (`measure_statistics`)."""
         for target, online in ((self.target, self.online), (self.target_project, self.project)):
             for t, o in zip(target.parameters(), online.parameters(), strict=True):
                 t.lerp_(o, 1 - momentum)
@@ -157,19 +163,31 @@ class Learner(nn.Module):
             batches: images [B, 1, H, W], as they are trained on.
             generator: for the choice of points (CPU).
         """
+        self.train()
         modules = [*self.target.modules(), *self.target_project.modules()]
-        norms = [module for module in modules if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+        norms = [m for m in modules if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) and m.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the mean over all batches
-        self.train()
         for images in batches:
             dense = self.encode(self.target, images)
             where = draw_points(dense.logits, self.method.points, generator)
             self.target_project(self.target.descriptors_at(dense.descriptors, where).flatten(0, 1))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+    @torch.no_grad()
+    def fix_statistics(self) -> None:
+        """Use the target's batch statistics of now in both encoders from here on, as they are used at inference.
+
+        Each size that a network reads the image at is normalized by statistics of its own while these come from the
+        batch, and by those of all sizes at inference: training goes on with the latter. Those of the descriptors'
+        projection, which is read at points, stay the batch's.
+        """
+        for online, target in zip(self.online.buffers(), self.target.buffers(), strict=True):
+            online.copy_(target)
+        self.fixed.fill_(True)
 
     @torch.no_grad()
     def begin_generation(self) -> None:
@@ -179,15 +197,19 @@ class Learner(nn.Module):
         self.generation += 1
 
     def train(self, mode: bool = True) -> Learner:
-        """As `nn.Module.train`; the previous generation stays as it is used, in evaluation mode."""
+        """As `nn.Module.train`; what is frozen stays in evaluation mode."""
         super().train(mode)
         if self.previous is not None:
             self.previous.eval()
+        if self.fixed:
+            for module in [*self.online.modules(), *self.target.modules()]:
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def encode(self, network: Network, images: Tensor) -> Dense:
         """A network's dense descriptors and logits, in float32."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             dense = network(images)
         reliability = None if dense.reliability is None else dense.reliability.float()
         return Dense(tuple(level.float() for level in dense.descriptors), dense.logits.float(), reliability)
@@ -244,10 +266,11 @@ class Learner(nn.Module):
             terms["reliability"] = self.reliability(dense, first, second, where, valid)
         terms |= self.detection(pair, dense.logits, generator)
         terms = {name: getattr(w, name) * value for name, value in terms.items()}
-        return terms | {"loss": sum(terms.values())}
+        return terms | {"loss": torch.stack(list(terms.values())).sum()}
 
     def distribution(self) -> dict[str, Tensor]:
         """Effective rank and spread of the descriptors of the last batch's first views."""
+        assert self.measured is not None
         descriptors, valid = self.measured
         return {"rank": effective_rank(descriptors, valid).float(), "spread": spread(descriptors, valid)}
 

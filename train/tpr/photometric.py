@@ -108,7 +108,7 @@ def relight(images: Tensor, light: Light, strength: float, generator: torch.Gene
     exponent = light.gamma ** (strength * (2 * amount() - 1))
     stops, exponent = stops.to(device), exponent.to(device)
     if light.local_exposure or light.local_gamma != 1:
-        fields = 2 * smooth_field(2 * batch, 5, *images.shape[-2:], generator, device) - 1
+        fields = 2 * smooth_field(2 * batch, 5, images.shape[-2], images.shape[-1], generator, device) - 1
         stops = stops + light.local_exposure * strength * fields[:batch]
         exponent = exponent * light.local_gamma ** (strength * fields[batch:])
     images = (images.clamp_min(1e-4) * 2.0**stops).clamp(1e-4, 1) ** exponent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tpr.keypoints import detect
@@ -24,11 +25,12 @@ def start_projection(network: Network, photos: Photos, images: int = 150, keypoi
         points = detect(dense.logits[0, 0], keypoints)[0]
         found.append(F.normalize(sample_descriptors(dense.descriptors, points[None], network.stride)[0], dim=-1))
     read = torch.cat(found).double()
-    linear, norm = network.projection[0], network.projection[1]
+    assert network.projection is not None
+    linear, norm = network.projection
+    assert isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
     components = torch.linalg.eigh(read.T @ read / len(read)).eigenvectors[:, -linear.out_features :]
     turn = torch.linalg.qr(torch.randn(linear.out_features, linear.out_features, dtype=torch.double)).Q
     linear.weight.copy_((components @ turn).T)
     projected = linear(torch.cat(found))
-    norm.running_mean.copy_(projected.mean(0))
-    norm.running_var.copy_(projected.var(0))
+    norm.running_mean, norm.running_var = projected.mean(0), projected.var(0)
     network.train()

@@ -24,7 +24,8 @@ class Views:
     Attributes:
         size: side of the square views, pixels.
         warp, light: what happens to them at full strength.
-        same_camera_fraction: the share of pairs whose views come from two photos of one fixed camera, where `photos` has such.
+        same_camera_fraction: the share of pairs whose views come from two photos of one fixed camera, where `photos`
+            has such.
     """
 
     size: int = 128

@@ -16,9 +16,7 @@ def random_directions(count: int, dim: int, generator: torch.Generator, device: 
     return F.normalize(torch.randn(dim, count, generator=generator), dim=0).to(device)
 
 
-def sigreg_loss(
-    descriptors: Tensor, valid: Tensor, directions: Tensor, limit: float = 5.0, knots: int = 9
-) -> Tensor:
+def sigreg_loss(descriptors: Tensor, valid: Tensor, directions: Tensor, limit: float = 5.0, knots: int = 9) -> Tensor:
     """∫ |φ̂_a(t) − exp(−t²/2)|² exp(−t²/2) dt, the mean over directions a and images, of unit descriptors.
 
     φ̂_a(t) = mean_c exp(i t √D ⟨a, y_c⟩) is the empirical characteristic function of an image's points along a. Unit

@@ -34,6 +34,7 @@ class Network(nn.Module):
         dim: descriptor dimension D.
         stride: pixels from one descriptor of the first map to the next.
         multiple: image sides are padded up to a multiple of it.
+        projection: of what the maps say of a place, [M, Σ_k D_k], to its descriptor [M, D]; None: they are the same.
         supports_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
     """
 
@@ -41,6 +42,10 @@ class Network(nn.Module):
     stride: int
     multiple: int
     supports_bfloat16 = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection: nn.Sequential | None = None
 
     def dense(self, image: Tensor) -> Dense:
         """As `forward`, for sides that are multiples of `multiple`."""
@@ -74,8 +79,11 @@ class Network(nn.Module):
         return self.project(sample_descriptors(descriptors, points, self.stride))
 
     def project(self, sampled: Tensor) -> Tensor:
-        """What the maps say of places, side by side [B, N, Σ_k D_k], as descriptors [B, N, D]: here as it is."""
-        return sampled
+        """What the maps say of places, side by side [B, N, Σ_k D_k], as descriptors: float32 [B, N, D]."""
+        if self.projection is None:
+            return sampled
+        flat = sampled.flatten(0, 1).to(next(self.projection.parameters()).dtype)
+        return self.projection(flat).float().unflatten(0, sampled.shape[:2])
 
     def octaves(self, image: Tensor, count: int) -> list[Dense]:
         """Describe grey images [B, 1, H, W] at full size, at half, ...: `count` sizes.

@@ -55,7 +55,7 @@ class Small(Network):
         per_size: channels read from each size of the image, all of them projected to `dim`; None: `dim` is shared out
             among the sizes, and nothing is projected.
         counts: how much the descriptors of the image, of its half, of its quarter ... count; at least two.
-        widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution, and of the context at 1/32; 0: no context.
+        widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution.
         detail: also correct the corner response pixel by pixel, with logits learned at half resolution.
     """
 
@@ -66,7 +66,7 @@ class Small(Network):
     def __init__(
         self,
         dim: int = 128,
-        widths: Sequence[int] = (16, 32, 64, 64, 0),
+        widths: tuple[int, int, int, int] = (16, 32, 64, 64),
         detail: bool = False,
         counts: Sequence[float] = (1.0, 1.0),
         per_size: int | None = None,
@@ -75,18 +75,11 @@ class Small(Network):
         if len(counts) < 2 or (per_size is None and dim % len(counts)):
             raise ValueError(f"{len(counts)} sizes of the image can't share {dim} dimensions")
         self.dim, self.counts = dim, tuple(counts)
-        half, quarter, eighth, sixteenth, context = (*widths, 0)[:5]
+        half, quarter, eighth, sixteenth = widths
         self.at_half = nn.Sequential(conv(1, half, 4, 2), conv(half, half))
         self.at_quarter = nn.Sequential(conv(half, quarter, 2, 2), Residual(quarter))
         self.at_eighth = nn.Sequential(conv(quarter, eighth, 2, 2), Residual(eighth))
         self.at_sixteenth = nn.Sequential(conv(eighth, sixteenth, 2, 2), Residual(sixteenth), Residual(sixteenth))
-        self.context = None
-        if context:
-            self.multiple = 32
-            layers = conv(sixteenth, context, 2, 2), Residual(context), Residual(context)
-            self.context = nn.Sequential(*layers, nn.Conv2d(context, sixteenth, 1))
-            nn.init.zeros_(self.context[-1].weight)
-            nn.init.zeros_(self.context[-1].bias)
         self.from_sixteenth = nn.Conv2d(sixteenth, eighth, 1)
         self.merge_eighth = conv(eighth, eighth)
         self.from_eighth = nn.Conv2d(eighth, eighth, 1)
@@ -94,19 +87,14 @@ class Small(Network):
         self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
         own = per_size or dim // len(counts)
         self.describe = nn.Sequential(nn.Conv2d(eighth, own, 1), nn.BatchNorm2d(own, affine=False))
-        self.projection = None if per_size is None else projection(own * len(counts), dim)
+        if per_size is not None:
+            self.projection = projection(own * len(counts), dim)
         self.reliability_head = nn.Conv2d(eighth, 1, 1)
         self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
         for head in filter(None, (self.reliability_head, self.detail)):
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
-
-    def project(self, sampled: Tensor) -> Tensor:
-        if self.projection is None:
-            return sampled
-        flat = sampled.flatten(0, 1).to(self.projection[0].weight.dtype)
-        return self.projection(flat).float().unflatten(0, sampled.shape[:2])
 
     def dense(self, image: Tensor) -> Dense:
         return self.dense_octaves(image, 1)[0]
@@ -139,8 +127,6 @@ class Small(Network):
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)
         sixteenth = self.at_sixteenth(eighth)
-        if self.context is not None:
-            sixteenth = sixteenth + upsample(self.context(sixteenth), 2)
         eighth = self.merge_eighth(eighth + upsample(self.from_sixteenth(sixteenth), 2))
         quarter = F.relu(self.from_quarter(quarter) + upsample(self.from_eighth(eighth), 2))
         return half, self.merge_quarter(quarter)
