@@ -11,7 +11,7 @@ from tpr.networks import Network, sample_descriptors
 from tpr.photos import Photos
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def start_projection(network: Network, photos: Photos, images: int = 150, keypoints: int = 300) -> None:
     """Set a network's projection to the principal components of what it reads at keypoints of photos, turned at random.
 
