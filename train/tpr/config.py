@@ -1,4 +1,4 @@
-"""What an experiment is: typed, read from YAML, locked against unknown keys."""
+"""Experiment configuration: typed, read from YAML, unknown keys refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 @dataclass
 class NetworkConfig:
-    """Which backbone, and its own options."""
+    """The backbone and its options."""
 
     name: str = "s"
     options: dict[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class NetworkConfig:
 
 @dataclass
 class Optimization:
-    """How long and how fast.
+    """Length, batch, rate and schedules of the optimization.
 
     Attributes:
         steps: updates in all.
@@ -57,7 +57,7 @@ class Optimization:
 
 @dataclass
 class Validation:
-    """What is held out, and what it is measured on.
+    """What is held out for validation, and the pairs of views made of it.
 
     Attributes:
         share: of the photos that is held out.
@@ -79,7 +79,7 @@ class Validation:
 
 @dataclass
 class Run:
-    """How the machine is used; a resumed run may change any of it.
+    """Resources, checkpoints and logs; a resumed run may change any of it.
 
     Attributes:
         minutes: from one checkpoint to the next, at least; 0 writes one each step.
@@ -157,7 +157,7 @@ def load_config(name: str = "s", overrides: list[str] | None = None) -> Config:
 
 
 def check(config: Config) -> None:
-    """Say what can't be.
+    """Check that the values make sense.
 
     Raises:
         ConfigError: the first key whose value makes no sense, and which would.

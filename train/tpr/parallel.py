@@ -1,4 +1,4 @@
-"""Several processes that train one network: started by torchrun, each with its share of every batch."""
+"""Data-parallel training: processes started by torchrun, each with its share of every batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 
 class Processes:
-    """This process among its peers; alone where torchrun started none.
+    """The process group of a run; a group of one where torchrun started none.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:1"; with several processes on GPUs each takes its own.
@@ -54,7 +54,7 @@ class Processes:
         return bool(flag)
 
     def close(self) -> None:
-        """Part from the peers."""
+        """Leave the process group."""
         if self.count > 1 and distributed.is_initialized():
             distributed.barrier()
             distributed.destroy_process_group()

@@ -1,4 +1,7 @@
-"""What light, air, lens and sensor do to a view. Batched; images [B, 1, H, W] in [0, 1], amounts [B, 1, 1, 1]."""
+"""Photometric augmentation: light, weather, lens and sensor.
+
+Batched; images [B, 1, H, W] in [0, 1], amounts [B, 1, 1, 1].
+"""
 
 from __future__ import annotations
 
@@ -50,16 +53,16 @@ def channel_weights(batch: int, light: Light, strength: float, generator: torch.
 
 
 def cast_shadow(images: Tensor, depth: Tensor, generator: torch.Generator) -> Tensor:
-    """Take `depth` of the light away behind a random edge, soft to hard."""
+    """Darken a random region by a share `depth`, its edge soft to hard."""
     batch, _, height, width = images.shape
     field = smooth_field(batch, 4, height, width, generator, images.device)
-    place, hardness = torch.rand(2, batch, 1, 1, 1, generator=generator).to(images.device)
-    shade = torch.sigmoid((field - 0.3 - 0.4 * place) * (2 + 60 * hardness**2))
+    threshold, hardness = torch.rand(2, batch, 1, 1, 1, generator=generator).to(images.device)
+    shade = torch.sigmoid((field - 0.3 - 0.4 * threshold) * (2 + 60 * hardness**2))
     return images * (1 - depth * shade)
 
 
 def fall_night(images: Tensor, darkness: Tensor, generator: torch.Generator) -> Tensor:
-    """Lamps in place of the sky: pools of light, the rest `darkness` stops below them, and the camera's gain.
+    """Night: pools of artificial light, the rest `darkness` stops below them, and the camera's gain.
 
     The gain brings the mean back to what a camera exposes for, so the pools saturate and the noise of the few photons
     is strong: its variance is that of the light, scaled by the gain.

@@ -1,4 +1,8 @@
-"""The photos that are learned from: found, decoded once, kept in memory, split into training and validation."""
+"""Training photos: found, decoded once, kept in memory, split into training and validation.
+
+They are decoded one after the other and every process keeps them all: some thousands of photos of 640 px, as here, take
+half a minute and 1.2 MB each.
+"""
 
 from __future__ import annotations
 

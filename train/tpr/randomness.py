@@ -1,4 +1,4 @@
-"""Random numbers that depend on a seed and a place in the run alone, so that resuming needs no state."""
+"""Random generators keyed by seed, purpose and step, so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 
-def generator_for(*place: int | str) -> torch.Generator:
-    """A generator (CPU) seeded by a hash of where it is used, e.g. (seed, "views", process, step)."""
-    digest = hashlib.blake2b("/".join(map(str, place)).encode(), digest_size=8).digest()
+def generator_for(*key: int | str) -> torch.Generator:
+    """A generator (CPU) seeded by a hash of a key, e.g. (seed, "views", process, step)."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 

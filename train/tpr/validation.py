@@ -1,4 +1,4 @@
-"""How well a network matches views of photos that it never learned from."""
+"""Validation: how well views of held-out photos match."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def validate(network: Network, pairs: ViewPair, limit: int = 128, batch: int = 1
 
 
 def of_image(dense: Dense, index: int) -> Dense:
-    """What a network says of one image of a batch."""
+    """A network's output for one image of a batch."""
     part = slice(index, index + 1)
     return Dense(tuple(level[part] for level in dense.descriptors), dense.logits[part].float())
 

@@ -1,4 +1,4 @@
-"""What makes global descriptors of images from a network's local ones, learned from the photos it was trained on."""
+"""Learn the vocabulary and the whitening of global descriptors from the training photos."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def keypoint_descriptors(network: Network, photos: Photos, images: int = 400, ke
 
 
 def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int = 0) -> Vocabulary | None:
-    """`size` k-means centres of the photos' descriptors, and the whitening that the photos' VLAD vectors tell.
+    """`size` k-means centres of the photos' descriptors, and a whitening fitted to the photos' VLAD vectors.
 
     Returns:
         None where there are fewer descriptors than centres; without a whitening where there are fewer than

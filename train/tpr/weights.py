@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors that say which network they are for."""
+"""Weights files: safetensors with the network's name and options as metadata."""
 
 from __future__ import annotations
 

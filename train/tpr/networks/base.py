@@ -12,11 +12,11 @@ from tpr.geometry import sample
 
 
 class Dense(NamedTuple):
-    """What a network says of a batch of images.
+    """A network's output for a batch of images.
 
     Attributes:
         descriptors: maps [B, D_k, H / s, W / s] with s = stride · 2^k, not normalised; cell (i, j) is centred on the
-            pixel (s · (j + ½) − ½, s · (i + ½) − ½). `Network.descriptors_at` makes descriptors of places from them.
+            pixel (s · (j + ½) − ½, s · (i + ½) − ½). `Network.descriptors_at` reads descriptors of points from them.
         logits: [B, 1, H, W], detection scores before the sigmoid, one a pixel.
         reliability: [B, 1, H / stride, W / stride], the part of the logits that says how well a place can be matched,
             before the sigmoid; None for a network whose logits have no such part.
@@ -34,7 +34,7 @@ class Network(nn.Module):
         dim: descriptor dimension D.
         stride: pixels from one descriptor of the first map to the next.
         multiple: image sides are padded up to a multiple of it.
-        projection: of what the maps say of a place, [M, Σ_k D_k], to its descriptor [M, D]; None: they are the same.
+        projection: from the maps' values at a point, [M, Σ_k D_k], to its descriptor [M, D]; None: the identity.
         supports_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
     """
 
@@ -79,7 +79,7 @@ class Network(nn.Module):
         return self.project(sample_descriptors(descriptors, points, self.stride))
 
     def project(self, sampled: Tensor) -> Tensor:
-        """What the maps say of places, side by side [B, N, Σ_k D_k], as descriptors: float32 [B, N, D]."""
+        """The maps' values at points, concatenated [B, N, Σ_k D_k], to descriptors: float32 [B, N, D]."""
         if self.projection is None:
             return sampled
         flat = sampled.flatten(0, 1).to(next(self.projection.parameters()).dtype)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def deformable_conv2d(x: Tensor, weight: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-    """A convolution whose taps move and weigh differently at each place.
+    """Modulated deformable convolution: each output cell has its own offsets and weights of the taps.
 
     y(p) = Σ_k w_k m_k(p) x(p + p_k + Δp_k(p)), x read bilinearly, 0 outside; p_k runs over the kernel's cells.
     Source: Deformable ConvNets v2 (Zhu et al., CVPR 2019), equation 1.

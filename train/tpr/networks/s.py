@@ -42,13 +42,13 @@ class Residual(nn.Module):
 class Small(Network):
     """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
 
-    The same weights read the image again at half its size, and at a quarter ...: a descriptor is what all say of a
-    place, side by side, so it tells points apart by their surroundings as well as by their detail. A linear projection
-    of that, applied at the keypoints only, keeps descriptors short and learns how much each size counts. Of several
-    octaves each size is read once.
+    The same weights are applied to the image at half its size, a quarter ... as well (an image pyramid), and the
+    features of all sizes are concatenated: descriptors see the surroundings of a point as well as its detail. A linear
+    projection of them, applied at the keypoints only, keeps descriptors short and learns how much each size counts. Of
+    several octaves each size is computed once.
 
     Detection: the log corner response of the full-resolution image says where exactly, a smooth map of logits learned
-    at quarter resolution how reliable the place is.
+    at quarter resolution how reliable the point is.
 
     Args:
         dim: descriptor dimension.
@@ -118,7 +118,7 @@ class Small(Network):
         return found
 
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of a standardized image at half and at quarter resolution, which know of all coarser ones.
+        """Features of a standardized image at half and at quarter resolution; the latter merge all coarser ones.
 
         They cover at least the image."""
         image = padded(image, self.multiple)
