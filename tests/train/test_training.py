@@ -23,7 +23,7 @@ from tpr.views import Views
 from tpr.weights import load_weights
 
 SHORT = [
-    "network.options={dim: 16, widths: [8, 8, 16, 16]}",
+    "network.options={dim: 16, widths: [8, 8, 16, 16], per_size: null, counts: [1, 1]}",
     "views.size=64",
     "method.points=32",
     "optimization.batch=4",
@@ -173,8 +173,11 @@ def test_processes_whose_clocks_differ_save_at_the_same_steps(photo_folder, tmp_
 
 
 LEARN = [
-    "method.weighted_after=1",
-    "network.options={dim: 32, widths: [16, 24, 32, 32]}",
+    "method={labels: hard, weighted_after: 1, fixed_after: 1}",
+    "loss={prediction: 0, moment: 0}",
+    "views.light={colour: 0, local_exposure: 0, local_gamma: 1}",
+    "network.options={dim: 32, widths: [16, 24, 32, 32], per_size: null, counts: [1, 1]}",
+    "optimization.batch=16",
     "views.size=64",
     "method.points=64",
     "optimization.steps=100",
@@ -309,14 +312,14 @@ def test_it_stops_and_keeps_the_last_good_state(photo_folder, tmp_path, reason):
 
 
 def test_the_command(photo_folder, tmp_path):
-    from tpsfm.cli.train import train
+    from tpsfm.cli.train import train_
     from tpsfm.errors import TpsfmError
 
     out = tmp_path / "w.safetensors"
     arguments = [str(photo_folder), "--out", str(out), "--device", "cpu", *SHORT, "optimization.steps=2"]
-    done = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(train_, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and "matching accuracy" in done.output and out.exists()
     with pytest.raises(TpsfmError, match="resume it"):
-        CliRunner().invoke(train, arguments, catch_exceptions=False, standalone_mode=False)
-    done = CliRunner().invoke(train, [*arguments, "--resume"], catch_exceptions=False)
+        CliRunner().invoke(train_, arguments, catch_exceptions=False, standalone_mode=False)
+    done = CliRunner().invoke(train_, [*arguments, "--resume"], catch_exceptions=False)
     assert done.exit_code == 0
