@@ -11,7 +11,7 @@ from tpr.heads import Projector
 from tpr.keypoints import nearest_maximum, refine, strongest
 from tpr.learner import Labels, Learner, LossWeights, Method, Space
 from tpr.losses.prediction import hard_loss, prediction_loss
-from tpr.networks import Dense, Network, sample_descriptors
+from tpr.networks import Dense, Network, build_network, sample_descriptors
 from tpr.pairs import LandmarkPair, ViewPair
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
 
@@ -295,3 +295,32 @@ def test_refined_peaks_of_a_known_parabola():
     assert logits.grad[0, 0, 7, 10] > 0 and logits.grad[0, 0, 7, 8] < 0
     nearby, some = nearest_maximum(logits, torch.tensor([[[10.6, 5.9], [3, 3]]]).expand(2, 2, 2), radius=2)
     assert nearby[0, 0].tolist() == [9, 7] and some.tolist() == [[True, False], [False, False]]
+
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("in_bfloat16", [False, True], ids=["float32", "bfloat16"])
+def test_a_step_of_the_whole_method_on_each_device_in_each_precision(device, in_bfloat16):
+    torch.manual_seed(0)
+    network = build_network("s", dim=12, widths=(8, 8, 16, 16), counts=(1, 1, 0.6), per_size=8)
+    weights = LossWeights(prediction=0.5, decorrelation=0.3, moment=0.03, sigreg=0.1, reliability=0.3, peaks=0.3)
+    method = Method(points=32, labels=Labels.generation)
+    learner = Learner(network, weights, method, in_bfloat16).to(device, memory_format=torch.channels_last)
+    pair = shifted_pair()
+    pair = ViewPair(*(x.to(device) for x in (pair.first, pair.second, pair.forward, pair.backward)))
+    learner.measure_statistics([pair.first], seeded())
+    learner.begin_generation()
+    learner.fix_statistics()
+    learner.train()
+    terms = learner(pair, seeded(), alpha=1.0)
+    terms["loss"].backward()
+    assert all(value.isfinite() and value.dtype == torch.float32 for value in terms.values())
+    assert all(p.grad.isfinite().all() for p in learner.online.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in learner.online.projection.parameters())
+    learner.update_target(0.9)
+    assert all(value.isfinite() for value in learner.distribution().values())
