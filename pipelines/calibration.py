@@ -61,8 +61,9 @@ def measure(features: str, views: int, queries: int, seed: int, weights: Path | 
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)
         render(out, views, queries, seed)
-        options = {"features": features, "seed": seed, "weights": weights if features == "tpr" else None}
-        loaded = tpsfm.Map(tpsfm.reconstruct(out / "map", out / "out", **options).root)
+        own = weights if features == "tpr" else None
+        workspace = tpsfm.reconstruct(out / "map", out / "out", features=features, seed=seed, weights=own)
+        loaded = tpsfm.Map(workspace.root)
         names = list_images(out / "queries")
         found = {name: loaded.localize(out / "queries" / name) for name in names}
         truth, mapped = load_poses(out / "gt.json"), loaded.model.images

@@ -13,6 +13,7 @@ other sets are tried, too: none should get a pose. Poses from COLMAP's matches a
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ FOREIGN = 20
 STEPS = ("read", "extract", "retrieve", "match", "pose")
 WITHIN = {f"within {100 * most:g} %, {degrees}°": (most, degrees) for most, degrees in THRESHOLDS}
 
-Found = dict[str, tuple[Pose | None, int, dict[str, float]]]
+Found = dict[str, tuple[Pose | None, int, Mapping[str, float]]]
 """By query: its pose, its inliers, and seconds by step."""
 
 

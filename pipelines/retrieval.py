@@ -59,8 +59,14 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
     """
     from tpsfm.features.store import FeatureStore
 
-    shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size, "weights": limits.weights}
+    shared: dict[str, Any] = {
+        "max_keypoints": limits.max_keypoints,
+        "max_size": limits.max_size,
+        "weights": limits.weights,
+    }
     extractor = tpsfm.load_extractor("tpr", **shared)
+    if extractor.vocabulary is None:
+        raise tpsfm.TpsfmError(f"{limits.weights}: these weights have no vocabulary for global descriptors")
     describe = extractor.vocabulary.describe
     day: dict[Photo, np.ndarray] = {}
     dark: dict[Photo, np.ndarray] = {}

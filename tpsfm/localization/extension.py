@@ -136,7 +136,7 @@ class Extension:
                 new.database,
                 images,
                 new.sparse,
-                {name: (result.camera, result.pose) for name, result in added.items()},
+                {name: (r.camera, r.pose) for name, r in added.items() if r.camera is not None and r.pose is not None},
                 features.read_keypoints,
                 matches(),
                 mapping.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tpsfm import colmap
@@ -77,7 +77,7 @@ def parse_camera(text: str) -> tuple[str, list[float]]:
     return model, check_parameters(model, values, f"the camera '{text}'")
 
 
-def check_parameters(model: str, values: list[str], what: str) -> list[float]:
+def check_parameters(model: str, values: Sequence[str | float], what: str) -> list[float]:
     """The parameters of a camera model as numbers; `what` names their place in the error's text."""
     if model not in _PARAMETERS:
         raise TpsfmError(f"{what}: no camera model '{model}'; there are: {', '.join(_PARAMETERS)}")

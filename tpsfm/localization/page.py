@@ -29,7 +29,7 @@ _SOURCES = {
 
 
 def page(model: Model, results: Sequence[Localization], queries: Path, images: Path | None) -> str:
-    """The report as HTML.
+    """The report of localized photos as HTML.
 
     Args:
         model: the map.
@@ -82,10 +82,11 @@ def _rows(result: Localization) -> dict[str, str]:
 
 
 def _top_view(model: Model, localized: Sequence[Localization]) -> str:
-    cameras = {number: result.camera for number, result in enumerate(localized)}
-    poses = {
-        f"{number} {result.name}": replace(result.pose, camera_id=number) for number, result in enumerate(localized)
-    }
+    cameras, poses = {}, {}
+    for number, result in enumerate(localized):
+        if result.pose is not None and result.camera is not None:
+            cameras[number] = result.camera
+            poses[f"{number} {result.name}"] = replace(result.pose, camera_id=number)
     scene = scene_of(model, Model.of_cameras(cameras, poses), max_points=300_000)
     return jpeg_uri(splat(scene, (1600, 1000), scene.from_above), 85)
 
@@ -95,13 +96,14 @@ def _pair(result: Localization, queries: Path, images: Path | None, model: Model
     import cv2
 
     left = thumbnail(queries / result.name, _SIZE)
-    if left is None:
+    if left is None or result.camera is None:
         return None
     right = thumbnail(images / result.best_image, _SIZE) if images is not None and result.best_image else None
     camera = model.cameras[model.images[result.best_image].camera_id] if result.best_image else result.camera
     if right is None:
         scale = _SIZE / max(camera.width, camera.height)
-        right = np.full((round(camera.height * scale), round(camera.width * scale), 3), 128, np.uint8)
+        height, width = round(camera.height * scale), round(camera.width * scale)
+        right = np.full((height, width, 3), 128, np.uint8)
     canvas = np.full((max(len(left), len(right)), left.shape[1] + right.shape[1] + 8, 3), 255, np.uint8)
     canvas[: len(left), : left.shape[1]] = left
     canvas[: len(right), left.shape[1] + 8 :] = right
@@ -109,7 +111,7 @@ def _pair(result: Localization, queries: Path, images: Path | None, model: Model
     end = (result.lines[:, 2:] + 0.5) * (right.shape[1] / camera.width) + (left.shape[1] + 8, 0)
     drawn = np.random.default_rng(0).permutation(len(start))[:_MAX_LINES]
     for a, b in zip(np.rint(16 * start[drawn]).astype(int), np.rint(16 * end[drawn]).astype(int), strict=True):
-        ends = [tuple(map(int, point)) for point in (a, b)]
+        ends = (int(a[0]), int(a[1])), (int(b[0]), int(b[1]))
         cv2.line(canvas, *ends, _GREEN, 1, cv2.LINE_AA, shift=4)
         for point in ends:
             cv2.circle(canvas, point, 2 * 16, _GREEN, -1, cv2.LINE_AA, shift=4)
