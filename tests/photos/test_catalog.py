@@ -33,13 +33,14 @@ def readable(catalog) -> dict[str, Photo]:
 
 @pytest.fixture
 def opened(monkeypatch) -> list[str]:
-    """The names of the files that are opened from now on."""
+    """The names of the files that are opened for reading from now on."""
     names = []
     real = builtins.open
 
-    def listening(file, *arguments, **options):
-        names.append(os.path.basename(os.fspath(file)))
-        return real(file, *arguments, **options)
+    def listening(file, mode="r", *arguments, **options):
+        if "r" in mode:
+            names.append(os.path.basename(os.fspath(file)))
+        return real(file, mode, *arguments, **options)
 
     monkeypatch.setattr(builtins, "open", listening)
     return names

@@ -76,8 +76,9 @@ def _write_images(
     for image_id, name in enumerate(sorted(photos), start=1):
         image = pycolmap.Image(name=name, camera_id=sensors[camera_of[name]], image_id=image_id)
         write_image(db, image)
-        if photos[name].gps is not None:
-            db.write_pose_prior(_gps_prior(image, photos[name].gps))
+        gps = photos[name].gps
+        if gps is not None:
+            db.write_pose_prior(_gps_prior(image, gps))
         ids[name] = image_id
     return ids
 

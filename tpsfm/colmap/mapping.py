@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
@@ -70,20 +71,22 @@ def reconstruct_incremental(
     """
     connected = _connected(database)
 
-    def run(folder: str, options: dict, mapper: dict) -> list:
+    def run(folder: str, options: dict[str, Any], mapper: dict[str, Any]) -> list:
         steps = _Steps(progress)
         pycolmap.set_random_seed(seed)
         models = pycolmap.incremental_mapping(
             database,
             images,
             folder,
-            options={
-                **_OPTIONS,
-                **options,
-                "random_seed": seed,
-                "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
-                "triangulation": {"random_seed": seed},
-            },
+            options=pycolmap.IncrementalPipelineOptions(
+                {
+                    **_OPTIONS,
+                    **options,
+                    "random_seed": seed,
+                    "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
+                    "triangulation": {"random_seed": seed},
+                }
+            ),
             initial_image_pair_callback=steps.start,
             next_image_callback=steps.next,
         )
@@ -119,11 +122,13 @@ def reconstruct_global(
                 database,
                 images,
                 folder,
-                options={
-                    "random_seed": seed,
-                    "num_threads": 1,  # for the same reason as in _OPTIONS
-                    "mapper": {"random_seed": seed, "num_threads": 1},
-                },
+                options=pycolmap.GlobalPipelineOptions(
+                    {
+                        "random_seed": seed,
+                        "num_threads": 1,  # for the same reason as in _OPTIONS
+                        "mapper": {"random_seed": seed, "num_threads": 1},
+                    }
+                ),
             )
     return write_models(largest_first(models), Path(output), images, threads)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry.model import Camera
+from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import digest
 from tpsfm.localization.extension import Extension
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.map import Map
-from tpsfm.localization.output import PAGE, STORE, LocalizationStore, make_folder, write_results, write_text
+from tpsfm.localization.output import PAGE, STORE, LocalizationStore, make_folder, write_results
 from tpsfm.localization.page import page
 from tpsfm.localization.queries import Query, list_queries
 from tpsfm.localization.result import Localization
@@ -84,7 +85,7 @@ def localize(
         finally:
             if results:
                 write_results(out, map, root, list(results.values()))
-                write_text(out / PAGE, page(map.model, list(results.values()), root, map.images))
+                write_atomic(out / PAGE, page(map.model, list(results.values()), root, map.images))
         if kept:
             progress.say(
                 f"kept                {kept} of {len(results)} photos, done before in this map with these options"

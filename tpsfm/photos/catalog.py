@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from tpsfm.errors import TpsfmError
+from tpsfm.io.atomic import write_atomic
 from tpsfm.photos.listing import list_images
 from tpsfm.photos.photo import Photo, read_photo
 
@@ -72,12 +73,7 @@ class PhotoCatalog:
         """
         still = ((name, self._kept[name]) for name in self.names if name in self._kept)
         kept = {name: [*stamp, _to_json(photo)] for name, (stamp, photo) in still}
-        partial = self.file.with_name(f".{self.file.name}.part")
-        try:
-            partial.write_text(json.dumps(kept, indent=0), encoding="utf-8")
-            os.replace(partial, self.file)
-        except OSError as error:
-            raise TpsfmError(f"cannot write {self.file}: {error.strerror or error}") from error
+        write_atomic(self.file, json.dumps(kept, indent=0))
 
 
 def kept_photos(file: Path, folder: Path) -> dict[str, Photo]:

@@ -76,7 +76,14 @@ class Stages:
         Raises:
             TpsfmError: no stage has such an option, or its value is out of its range.
         """
-        stages = cls(*(stage.of(options) for stage in cls.types()))
+        stages = cls(
+            Turns.of(options),
+            Extraction.of(options),
+            Pairing.of(options),
+            Matching.of(options),
+            Verification.of(options),
+            Mapping.of(options),
+        )
         unknown = sorted(options.keys() - stages.options.keys())
         if unknown:
             raise TpsfmError(f"no option '{unknown[0]}'; there are: {', '.join(sorted(stages.options))}")
