@@ -27,9 +27,10 @@ from tpsfm.evaluation.homography import corner_error, matching_accuracy, repeata
 from tpsfm.evaluation.poses import pose_auc
 from tpsfm.features import Features
 from tpsfm.features.upright import upright_features
+from tpsfm.geometry import rescale_matrix
 from tpsfm.io.workspace import digest
 from tpsfm.matching.nearest import mutual_nearest
-from tpsfm.photos.images import read_image, turned
+from tpsfm.photos import read_image, turned
 from tpsfm.reconstruction.turns import preview, relative_turn
 
 THRESHOLDS = np.arange(1, 11)
@@ -96,9 +97,7 @@ def smaller(image: np.ndarray) -> np.ndarray:
 def between_smaller(homography: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The homography between the smaller images of two images."""
     scale0, scale1 = (AUC_SIDE / min(image.shape[:2]) for image in (first, second))
-    grow = np.array([[1 / scale0, 0, 0.5 / scale0 - 0.5], [0, 1 / scale0, 0.5 / scale0 - 0.5], [0, 0, 1]])
-    shrink = np.array([[scale1, 0, scale1 / 2 - 0.5], [0, scale1, scale1 / 2 - 0.5], [0, 0, 1]])
-    return shrink @ homography @ grow
+    return rescale_matrix(scale1) @ homography @ rescale_matrix(1 / scale0)
 
 
 def orientations(extractor: tpsfm.Extractor, first: np.ndarray, others: list[np.ndarray]) -> list[int]:

@@ -26,14 +26,15 @@ import tpsfm
 from pipelines.chains import CHAINS, Limits
 from pipelines.common import Pipeline, Results, in_process, weights_version
 from tpsfm.cli.options import options
+from tpsfm.colmap import read_model
 from tpsfm.evaluation.localization import THRESHOLDS, accuracy, extent, localization_errors
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.geometry.model import Pose, read_model
+from tpsfm.geometry import Pose
 from tpsfm.localization.acceptance import occupied_cells, rejection_reason
 from tpsfm.localization.estimation import estimate
 from tpsfm.localization.intrinsics import intrinsics_of
-from tpsfm.photos.images import list_images, probe, read_image
+from tpsfm.photos import list_images, read_image, read_photo
 
 FOLDS = (3, 0, 1, 2)  # index of the first held-out photo
 FOREIGN = 20
@@ -74,7 +75,7 @@ def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[
     found: dict[str, Found] = {folder: {} for folder in folders}
     for query in queries:
         folder, name = query.split("/", 1)
-        info = probe(root / query)
+        info = read_photo(root / query)
         size = info.width, info.height
         same = {device(info): known[size]} if device(info) and size in known else {}
         keypoints, points = matches[query]

@@ -24,7 +24,7 @@ import tpsfm
 from pipelines import speed_parts as parts
 from pipelines.chains import STAGES, Limits, reconstruct
 from pipelines.common import Pipeline, Results, in_process, weights_version
-from tpsfm.photos.images import list_images
+from tpsfm.photos import list_images
 
 PARTS = ("extraction", "matching", "store", "chain")
 Size = int | tuple[int, int]

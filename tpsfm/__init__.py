@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from tpsfm.errors import TpsfmError
 
 if TYPE_CHECKING:
+    from tpsfm.colmap import read_model
     from tpsfm.features import Extractor, Features, load_extractor
-    from tpsfm.geometry.model import Model, read_model
+    from tpsfm.geometry import Model
     from tpsfm.io.workspace import Workspace
     from tpsfm.localization import Localization, Map, localize
     from tpsfm.matching import Matcher
@@ -43,7 +44,8 @@ __all__ = [
 
 _MODULES = {
     "tpsfm.features": ("Extractor", "Features", "load_extractor"),
-    "tpsfm.geometry.model": ("Model", "read_model"),
+    "tpsfm.colmap": ("read_model",),
+    "tpsfm.geometry": ("Model",),
     "tpsfm.io.workspace": ("Workspace",),
     "tpsfm.localization": ("Localization", "Map", "localize"),
     "tpsfm.matching": ("Matcher",),

@@ -3,7 +3,7 @@
 import builtins
 import shutil
 
-from tpsfm.geometry.model import read_model
+from tpsfm.colmap import read_model
 from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import tpsfm
-from tpsfm.geometry.model import read_model
-from tpsfm.photos.images import read_image, turned, upright
+from tpsfm.colmap import read_model
+from tpsfm.photos import read_image, turned, upright
 from tpsfm.reconstruction import turns
 from tpsfm.reconstruction.report import describe
 

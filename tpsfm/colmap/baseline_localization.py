@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.colmap.baseline import build_map, extract, match
+from tpsfm.colmap.convention import from_colmap
 from tpsfm.colmap.database import open_database
 
 
@@ -61,6 +62,6 @@ def _lifted(db, model, query: int) -> tuple[np.ndarray, np.ndarray]:
             if points[other].has_point3D():
                 votes.setdefault(int(keypoint), Counter())[points[other].point3D_id] += 1
     rows = sorted(votes)
-    pixels = db.read_keypoints(query)[rows, :2].astype(np.float64) - 0.5
+    pixels = from_colmap(db.read_keypoints(query)[rows, :2].astype(np.float64))
     points = [model.point3D(votes[row].most_common(1)[0][0]).xyz for row in rows]
     return pixels, np.array(points, float).reshape(-1, 3)

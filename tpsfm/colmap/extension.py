@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.cameras import to_colmap
+from tpsfm.colmap.convention import colmap_params
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.known_poses import add_camera, add_image
-from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
 from tpsfm.colmap.verification import count_inliers, two_view_geometries
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera, Pose
+from tpsfm.geometry import Camera, Pose
 
 _MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees, of the points that stay after the adjustment; COLMAP's
 
@@ -89,11 +89,11 @@ def _camera_id(reconstruction, db, camera: Camera) -> int:
     """The id of a camera of the model that equals this one, else of a new one, whose rig has the same id."""
     for camera_id, other in reconstruction.cameras.items():
         same = (other.model.name, other.width, other.height) == (camera.model, camera.width, camera.height)
-        if same and np.array_equal(other.params, camera.params):
+        if same and np.array_equal(other.params, colmap_params(camera)):
             return camera_id
     known = [*reconstruction.cameras, *(other.camera_id for other in db.read_all_cameras())]
     camera_id = max(known, default=0) + 1
-    add_camera(reconstruction, db, to_colmap(camera, camera_id))
+    add_camera(reconstruction, db, colmap_camera(camera, camera_id))
     return camera_id
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.database import write_camera, write_image
 from tpsfm.colmap.loading import pycolmap
-from tpsfm.geometry.model import Pose
+from tpsfm.geometry import Pose
 
 
 def add_camera(model, db, camera) -> None:
@@ -23,7 +24,7 @@ def add_image(model, db, image_id: int, name: str, camera_id: int, pose: Pose, k
         pose: world to camera; its own `camera_id` is not used.
         keypoints: float32 [N, 2], in tpsfm's pixels.
     """
-    pixels = np.asarray(keypoints, np.float32) + np.float32(0.5)
+    pixels = to_colmap(np.asarray(keypoints, np.float32))
     image = pycolmap.Image(name=name, keypoints=pixels.astype(np.float64), camera_id=camera_id, image_id=image_id)
     frame = write_image(db, image)
     db.write_keypoints(image_id, pixels)

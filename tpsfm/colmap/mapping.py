@@ -11,8 +11,8 @@ from typing import Any
 
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import read_model
 
 _log = logging.getLogger("tpsfm")
 

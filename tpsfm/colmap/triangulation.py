@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.cameras import to_colmap
 from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.known_poses import add_camera, add_image
-from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 
 _CACHED_IMAGES = 256  # how many images' rays are kept in memory
 _MIN_MATCHES = 10  # that agree with the known motion, for a pair to count
@@ -82,7 +81,7 @@ def triangulate(
 
 
 def to_binary(folder: Path, output: Path) -> None:
-    """Write a model that COLMAP can read, text or binary, in the binary files of `tpsfm.geometry.model.read_model`.
+    """Write a model that COLMAP can read, text or binary, in the binary files of `tpsfm.colmap.reader.read_model`.
 
     Raises:
         TpsfmError: it can't be read or written.
@@ -97,7 +96,7 @@ def to_binary(folder: Path, output: Path) -> None:
 def _write_images(model, db, known: Model, keypoints: Callable[[str], np.ndarray]) -> None:
     ids = {camera_id: number for number, camera_id in enumerate(sorted(known.cameras), start=1)}
     for camera_id, number in ids.items():
-        camera = to_colmap(known.cameras[camera_id], number)
+        camera = colmap_camera(known.cameras[camera_id], number)
         camera.has_prior_focal_length = True
         add_camera(model, db, camera)
     for image_id, (name, pose) in enumerate(sorted(known.images.items()), start=1):

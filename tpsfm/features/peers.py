@@ -22,7 +22,7 @@ from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, shrunk
-from tpsfm.photos.images import check_pixels, file_digest
+from tpsfm.photos import check_pixels, file_digest
 
 _NO_LIMIT = 1 << 20
 

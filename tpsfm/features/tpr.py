@@ -19,6 +19,7 @@ from tpsfm.device import choose_device, computes_bfloat16
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
+from tpsfm.geometry import rescale_points
 
 CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
 CROWDING = 1.0  # the odds of a cell's n-th best keypoint are divided by n to this power
@@ -117,7 +118,7 @@ class TPR(Extractor):
             mask = None if permitted is None else permitted[::size, ::size][: logits.shape[0], : logits.shape[1]]
             points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
             descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
-            arrays = (size * (points + 0.5) - 0.5, scores, F.normalize(descriptors, dim=-1))
+            arrays = (rescale_points(points, size), scores, F.normalize(descriptors, dim=-1))
             keypoints, scores_, vectors = (x.cpu().numpy() for x in arrays)
             yield enlarged(Features(keypoints, scores_, vectors, grey.shape[::-1]), whole, None)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tpsfm.colmap import read_observations
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import Model, read_observations
+from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace
 
 log = logging.getLogger("tpsfm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tpsfm import colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
 from tpsfm.features.store import FeatureStore
 from tpsfm.features.upright import upright_features
-from tpsfm.geometry.model import Camera, Model
+from tpsfm.geometry import Camera, Model
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.acceptance import Attempt, accept
 from tpsfm.localization.correspondences import Correspondences, match_landmarks
@@ -24,7 +23,7 @@ from tpsfm.localization.estimation import estimate_in_groups
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
-from tpsfm.photos.images import ImageInfo, check_pixels, probe, read_image, turned
+from tpsfm.photos import Photo, check_pixels, kept_photos, read_photo, turned
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.report import map_digest, open_map
 from tpsfm.retrieval import global_descriptor_class
@@ -82,7 +81,7 @@ class Map:
         self._index = Index()
         self._index.add(self._landmarks.names, vectors)
         self._rows = {name: row for row, name in enumerate(self._landmarks.names)}
-        self._cameras = _known_cameras(self.model, self.images)
+        self._cameras = _known_cameras(self.model, kept_photos(self.workspace.photos, self.images), self.images)
         focals = [self.model.cameras[pose.camera_id].matrix[0, 0] for pose in self.model.images.values()]
         self._error = float(self.model.errors.mean() / np.median(focals))  # radians
 
@@ -99,7 +98,7 @@ class Map:
 
     def localize(
         self,
-        image: str | Path | np.ndarray,
+        image: str | Path | np.ndarray | Photo,
         camera: Camera | None = None,
         name: str | None = None,
         retrieved: Sequence[str] | None = None,
@@ -107,7 +106,7 @@ class Map:
         """The pose of a photo.
 
         Args:
-            image: its file, or its pixels uint8 [H, W, 3] RGB or [H, W].
+            image: its file, its record, or its pixels uint8 [H, W, 3] RGB or [H, W].
             camera: its intrinsics, where they are known.
             name: what it is called in the result; the file's name if left out.
             retrieved: the map's images to match it with, the most similar first; found by their global descriptors if
@@ -124,7 +123,7 @@ class Map:
 
     def localize_with_features(
         self,
-        image: str | Path | np.ndarray,
+        image: str | Path | np.ndarray | Photo,
         camera: Camera | None = None,
         name: str | None = None,
         retrieved: Sequence[str] | None = None,
@@ -133,18 +132,18 @@ class Map:
         if isinstance(image, np.ndarray):
             check_pixels(image)
         if name is None:
-            name = "image" if isinstance(image, np.ndarray) else Path(image).name
+            name = _name(image)
         clock = Clock()
         try:
             with clock.time("read"):
-                pixels, info = _read(image)
-                hypotheses = intrinsics_of(info, camera, self._cameras)
+                pixels, photo = _read(image)
+                hypotheses = intrinsics_of(photo, camera, self._cameras)
         except TpsfmError as error:
             return Localization(name, reason=str(error), seconds=clock.seconds), None
         attempts = []
         for quarters in range(4):
             with clock.time("extract"):
-                features = upright_features(self.extractor, pixels, None, turned(info.orientation, quarters))
+                features = upright_features(self.extractor, pixels, None, turned(photo.orientation, quarters))
             result = self._localize(name, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
             attempts.append((result, features))
             if result.pose is not None:
@@ -236,22 +235,33 @@ def _check_extractor(workspace: Workspace, store: FeatureStore, extractor: Extra
         )
 
 
-def _known_cameras(model: Model, images: Path) -> dict[Hashable, Camera]:
-    """The map's cameras by `colmap.device` (where its photos are still there) and by (width, height)."""
+def _known_cameras(model: Model, photos: Mapping[str, Photo], images: Path) -> dict[Hashable, Camera]:
+    """The map's cameras by `Photo.camera_key` and by (width, height).
+
+    Args:
+        photos: the records that are kept; the others are read, if the photos are still there.
+        images: their folder.
+    """
     cameras: dict[Hashable, Camera] = {}
     for name, pose in sorted(model.images.items(), key=lambda item: item[1].observations):
         camera = model.cameras[pose.camera_id]
         cameras[camera.width, camera.height] = camera
         with suppress(TpsfmError):
-            device = colmap.device(probe(images / name))
-            if device is not None:
-                cameras[device] = camera
+            key = (photos.get(name) or read_photo(images / name)).camera_key
+            if key is not None:
+                cameras[key] = camera
     return cameras
 
 
-def _read(image: str | Path | np.ndarray) -> tuple[np.ndarray, ImageInfo]:
-    """Pixels and header of a photo; bare pixels have an empty header."""
+def _name(image: str | Path | np.ndarray | Photo) -> str:
     if isinstance(image, np.ndarray):
-        height, width = image.shape[:2]
-        return image, ImageInfo(width, height, 1, "", "", None, None)
-    return read_image(Path(image)), probe(Path(image))
+        return "image"
+    return image.name if isinstance(image, Photo) else Path(image).name
+
+
+def _read(image: str | Path | np.ndarray | Photo) -> tuple[np.ndarray, Photo]:
+    """Pixels and record of a photo; that of bare pixels has their size alone."""
+    if isinstance(image, np.ndarray):
+        return image, Photo(image.shape[1], image.shape[0])
+    photo = image if isinstance(image, Photo) else read_photo(Path(image))
+    return photo.decode(), photo

@@ -15,7 +15,7 @@ from tpsfm import __version__
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import Workspace
 from tpsfm.localization.result import Localization, from_record, pose_numbers, to_record

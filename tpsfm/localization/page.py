@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 from tpsfm.localization.result import Localization
 from tpsfm.view.pages import jpeg_uri, render, thumbnail
 from tpsfm.view.scene import PHOTO_COLOR, QUERY_COLOR, scene_of

@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from tpsfm.colmap import camera_from_colmap
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera
+from tpsfm.geometry import Camera
 from tpsfm.localization.intrinsics import check_parameters
-from tpsfm.photos.images import IMAGE_SUFFIXES, is_portable, list_images
+from tpsfm.photos import IMAGE_SUFFIXES, is_portable, list_images
 
 _ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")
 
@@ -80,7 +81,8 @@ def _parse(row: str, root: Path, where: str) -> Query:
     if found:
         params = check_parameters(found["model"], found["params"].split(), where)
         return Query(
-            _name(found["name"], where), Camera(found["model"], int(found["width"]), int(found["height"]), params)
+            _name(found["name"], where),
+            camera_from_colmap(found["model"], int(found["width"]), int(found["height"]), params),
         )
     if len(row.split()) == 1 or os.path.isfile(root / row):
         return Query(_name(row, where))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import Model, read_model, summary
+from tpsfm.geometry import Model, summary
 from tpsfm.io.workspace import Workspace, remember_map
 from tpsfm.photos import file_digest
 from tpsfm.reconstruction import Stages
@@ -40,7 +41,7 @@ def write_results(workspace: Workspace) -> None:
         **figures,
         "other_models": {folder.name: len(read_model(folder).images) for folder in others},
     }
-    from tpsfm.colmap.export import write_ply
+    from tpsfm.colmap.formats import write_ply
     from tpsfm.view.report import write_report
 
     write_ply(model, workspace.points)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpsfm.geometry.model import Model, summary
+from tpsfm.geometry import Model, summary
 from tpsfm.io.atomic import write_atomic
 from tpsfm.view.pages import jpeg_uri, render, thumbnail
 from tpsfm.view.scene import scene_of

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from tpsfm.colmap.cameras import to_colmap
-from tpsfm.colmap.loading import pycolmap
-from tpsfm.geometry.model import Camera, Pose
+from tpsfm.colmap.convention import camera_from_colmap, to_colmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
+from tpsfm.geometry import Camera, Pose
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def absolute_pose(
     Returns:
         None where no pose has even the few inliers that determine it.
     """
-    lens = to_colmap(camera)
-    pixels = np.asarray(keypoints, np.float64) + 0.5
+    lens = colmap_camera(camera)
+    pixels = to_colmap(np.asarray(keypoints, np.float64))
     points = np.asarray(points, np.float64)
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     estimation.ransac.max_error = max_error
@@ -90,7 +90,7 @@ def absolute_pose(
     return AbsolutePose(
         # In C's order, as it comes back from a file: products then round alike.
         Pose(0, np.ascontiguousarray(motion.rotation.matrix()), np.array(motion.translation)),
-        replace(camera, params=[float(value) for value in lens.params]),
+        camera_from_colmap(camera.model, camera.width, camera.height, [float(value) for value in lens.params]),
         inliers,
         variance * again["covariance"] * np.outer(turn, turn),
     )
