@@ -1,4 +1,4 @@
-"""A photo's pose from matches of its keypoints with a map's points."""
+"""Absolute pose: a photo's pose from matches of its keypoints with a map's points (PnP)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tpsfm.geometry import Camera, Pose
 
 @dataclass(frozen=True)
 class AbsolutePose:
-    """A pose with all that tells how good it is.
+    """A pose with its intrinsics, inliers and covariance.
 
     Attributes:
         pose: world to camera; its `camera_id` means nothing.
         camera: the intrinsics, refined where that was asked for.
         inliers: bool [N], the matches that agree with the pose.
         covariance: float64 [6, 6] of a small rotation w (radians, R = exp([w]x) R_estimated) and of the translation,
-            scaled by the inliers' residuals; what is refined of the camera is marginalized.
+            scaled by the inliers' residuals; refined intrinsics are marginalized.
     """
 
     pose: Pose
@@ -47,11 +47,11 @@ def absolute_pose(
         camera: the intrinsics to start from.
         max_error: greatest reprojection error of an inlier, pixels.
         refine_focal, refine_distortion: adjust these with the pose.
-        trials: of RANSAC, at most.
+        trials: greatest number of RANSAC's trials.
         seed: of RANSAC.
 
     Returns:
-        None where no pose has even the few inliers that determine it.
+        None where no pose has more inliers than it has free parameters (6, and one for each that is refined).
     """
     lens = colmap_camera(camera)
     pixels = to_colmap(np.asarray(keypoints, np.float64))
@@ -83,7 +83,7 @@ def absolute_pose(
     inliers = errors <= max_error
     squares = errors[inliers] ** 2
     weights = 1 / (1 + squares / refinement.loss_function_scale**2)  # of the Cauchy loss
-    # What an M-estimate's variance (Huber, 1981) is to COLMAP's covariance, which has the weights alone.
+    # COLMAP's covariance has the weights alone; this makes it that of an M-estimate (Huber, 1981).
     variance = (weights**2 * squares).sum() / max(2 * inliers.sum() - free, 1)
     variance *= weights.mean() / (weights**2).mean() ** 2
     turn = np.repeat([2.0, 1.0], 3)  # COLMAP's rotations are halves of quaternions: a radian is two
@@ -96,7 +96,7 @@ def absolute_pose(
     )
 
 
-def _errors(motion, lens, pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _errors(motion: pycolmap.Rigid3d, lens: pycolmap.Camera, pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Reprojection errors [N] in pixels, inf behind the camera."""
     seen = points @ motion.rotation.matrix().T + motion.translation
     errors = np.full(len(points), np.inf)

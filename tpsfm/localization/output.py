@@ -18,7 +18,7 @@ from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Model
 from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import Workspace
-from tpsfm.localization.result import Localization, from_record, pose_numbers, to_record
+from tpsfm.localization.result import Localization, from_record, model_of, pose_numbers, to_record
 from tpsfm.reconstruction.report import map_digest
 
 if TYPE_CHECKING:
@@ -129,9 +129,4 @@ def read_queries(results: str | Path, workspace: Workspace) -> tuple[Model, Path
             f"the poses in {results} are of another map ({other}) than that in {workspace.root}; run 'tpsfm localize'"
             f" with this one"
         )
-    cameras, images = {}, {}
-    for number, result in enumerate(found):
-        if result.pose is not None and result.camera is not None:
-            cameras[number] = result.camera
-            images[result.name] = replace(result.pose, camera_id=number, observations=result.inliers)
-    return Model.of_cameras(cameras, images), folder
+    return model_of(found), folder

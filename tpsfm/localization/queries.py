@@ -30,10 +30,10 @@ class Query:
 
 
 def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[Path, list[Query]]:
-    """The queries that a folder, a photo or a list names.
+    """The photos in a folder, one photo, or those in a list.
 
     A list has a row `name MODEL width height params...` for each photo, the camera as COLMAP writes it (hloc's and
-    Aachen's format), or just `name`; empty rows and rows that begin with '#' are passed over.
+    Aachen's format), or just `name`; empty rows and rows that begin with '#' are ignored.
 
     Args:
         source: a folder (all photos below it), a photo, or a list.
@@ -43,8 +43,8 @@ def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[
         The queries' folder, and the queries.
 
     Raises:
-        TpsfmError: there is nothing, or a row of the list is bad (its number is told): malformed, there twice, or its
-            name leads out of the folder.
+        TpsfmError: there is no query, or a row of the list (given by its number) is malformed, has the name of an
+            earlier one, or a name that leads out of the folder.
     """
     source = Path(source)
     if os.path.isdir(source):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tpsfm.colmap import camera_from_colmap, colmap_params
 from tpsfm.features import Features
-from tpsfm.geometry import Camera, Pose, quaternion
+from tpsfm.geometry import Camera, Model, Pose, quaternion
 from tpsfm.localization.acceptance import Attempt, inflate_covariance, uncertainty
 from tpsfm.localization.correspondences import Correspondences
 from tpsfm.localization.intrinsics import check_parameters
@@ -117,6 +117,16 @@ def _best_image(
     shared = shared.select(shared.images == image)
     ends = features.keypoints[shared.keypoints], landmarks.keypoints[shared.landmarks]
     return landmarks.names[image], np.hstack(ends).astype(np.float32)
+
+
+def model_of(results: Iterable[Localization]) -> Model:
+    """The localized photos as a model without points."""
+    cameras, images = {}, {}
+    for number, result in enumerate(results):
+        if result.pose is not None and result.camera is not None:
+            cameras[number] = result.camera
+            images[result.name] = replace(result.pose, camera_id=number, observations=result.inliers)
+    return Model.of_cameras(cameras, images)
 
 
 def pose_numbers(pose: Pose) -> list[float]:
