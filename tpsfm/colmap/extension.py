@@ -49,7 +49,7 @@ def extend_model(
     pycolmap.set_random_seed(seed)
     options: Any = {"random_seed": seed, "num_threads": 1, "triangulation": {"random_seed": seed}}
     reconstruction = pycolmap.Reconstruction(model)
-    with open_database(database) as db, pycolmap.DatabaseTransaction(db):
+    with open_database(database) as db:
         _register(reconstruction, db, photos, keypoints)
         _write_pairs(db, matches, seed, threads)
     try:

@@ -47,7 +47,7 @@ def write_images(
         if key and table.images_key == key:
             return
         table.clear_images()
-    with open_database(path) as db, pycolmap.DatabaseTransaction(db):
+    with open_database(path) as db:
         for name, image_id in _write_images(db, photos, camera_of, camera_model).items():
             db.write_keypoints(image_id, to_colmap(np.asarray(keypoints(name), np.float32)))
     with PairTable(path) as table:

@@ -57,7 +57,7 @@ def triangulate(
     pycolmap.set_random_seed(seed)
     model = pycolmap.Reconstruction()
     remove_database(database)
-    with open_database(database, create=True) as db, pycolmap.DatabaseTransaction(db):
+    with open_database(database, create=True) as db:
         _write_images(model, db, known, keypoints)
         agreed = _write_pairs(model, db, matches, max_error)
     if not agreed:
