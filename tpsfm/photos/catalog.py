@@ -15,6 +15,7 @@ from tpsfm.io.atomic import write_atomic
 from tpsfm.photos.listing import list_images
 from tpsfm.photos.photo import Photo, read_photo
 
+_VERSION = 1  # another one is made anew
 _FIELDS = tuple(field.name for field in fields(Photo) if field.name not in ("name", "path"))
 
 
@@ -73,7 +74,7 @@ class PhotoCatalog:
         """
         still = ((name, self._kept[name]) for name in self.names if name in self._kept)
         kept = {name: [*stamp, _to_json(photo)] for name, (stamp, photo) in still}
-        write_atomic(self.file, json.dumps(kept, indent=0))
+        write_atomic(self.file, json.dumps({"version": _VERSION, "photos": kept}, indent=0))
 
 
 def kept_photos(file: Path, folder: Path) -> dict[str, Photo]:
@@ -94,8 +95,10 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _load(file: Path) -> dict[str, tuple[tuple[int, int, int], Photo]]:
     with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return {name: ((size, mtime, ctime), _photo(name, rest)) for name, (size, mtime, ctime, rest) in kept.items()}
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["version"] == _VERSION:
+            rows = content["photos"].items()
+            return {name: ((size, mtime, ctime), _photo(name, rest)) for name, (size, mtime, ctime, rest) in rows}
     return {}
 
 
