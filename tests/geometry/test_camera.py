@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 # Sums with 0.5 that are no half pixel of COLMAP's: the edge of a picture, what is drawn, a level of a scale.
 ALLOWED = {
     "tpsfm/geometry/camera.py": {"points + 0.5", "(points + 0.5) * scale - 0.5", "0.5 * scale - 0.5"},
-    "tpsfm/localization/page.py": {"result.lines[:, :2] + 0.5", "result.lines[:, 2:] + 0.5"},  # drawn from the edge
     "tpsfm/view/report.py": {"left + i * step + 0.5"},  # bars of a chart
     "tpsfm/view/scene.py": {"width - 0.5", "height - 0.5"},
     "tpsfm/view/window.py": {"width / 2 - 0.5", "height / 2 - 0.5"},  # Open3D's centre of a window
