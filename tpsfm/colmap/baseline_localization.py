@@ -11,6 +11,7 @@ import numpy as np
 from tpsfm.colmap.baseline import build_map, extract, match
 from tpsfm.colmap.convention import from_colmap
 from tpsfm.colmap.database import open_database
+from tpsfm.colmap.loading import pycolmap
 
 
 def sift_map_and_matches(
@@ -52,7 +53,7 @@ def sift_map_and_matches(
         return sparse, {name: _lifted(db, model, ids[name]) for name in queries}
 
 
-def _lifted(db, model, query: int) -> tuple[np.ndarray, np.ndarray]:
+def _lifted(db: pycolmap.Database, model: pycolmap.Reconstruction, query: int) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints [M, 2] of a query and the model's points [M, 3] that its matches lead to."""
     votes: dict[int, Counter] = {}
     for image in model.reg_image_ids():
@@ -63,5 +64,5 @@ def _lifted(db, model, query: int) -> tuple[np.ndarray, np.ndarray]:
                 votes.setdefault(int(keypoint), Counter())[points[other].point3D_id] += 1
     rows = sorted(votes)
     pixels = from_colmap(db.read_keypoints(query)[rows, :2].astype(np.float64))
-    points = [model.point3D(votes[row].most_common(1)[0][0]).xyz for row in rows]
-    return pixels, np.array(points, float).reshape(-1, 3)
+    seen = [model.point3D(votes[row].most_common(1)[0][0]).xyz for row in rows]
+    return pixels, np.array(seen, float).reshape(-1, 3)

@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from tpsfm.geometry import CAMERA_MODELS, Camera
 
-Pixels = TypeVar("Pixels")
-"""A number or an array; its dtype stays."""
+Pixels = TypeVar("Pixels", float, np.ndarray)  # the dtype stays
 
 
 def to_colmap(pixels: Pixels) -> Pixels:
     """Coordinates in COLMAP's pixels of such in tpsfm's."""
-    return pixels + 0.5  # type: ignore[operator]
+    return pixels + 0.5
 
 
 def from_colmap(pixels: Pixels) -> Pixels:
     """Coordinates in tpsfm's pixels of such in COLMAP's."""
-    return pixels - 0.5  # type: ignore[operator]
+    return pixels - 0.5
 
 
 def camera_from_colmap(model: str, width: int, height: int, params: Sequence[float]) -> Camera:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class Camera:
 
 def rescale_points(points: Points, scale: float | np.ndarray) -> Points:
     """Pixels [N, 2] of an image in the same image resized, `scale` times as large (or one for x and one for y, [2])."""
-    return (points + 0.5) * scale - 0.5  # type: ignore[operator]
+    either: Any = points  # NumPy's or torch's
+    return (either + 0.5) * scale - 0.5
 
 
 def rescale_matrix(scale: float) -> np.ndarray:
