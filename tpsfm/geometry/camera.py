@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -63,8 +63,7 @@ class Camera:
 
 def rescale_points(points: Points, scale: float | np.ndarray) -> Points:
     """Pixels [N, 2] of an image in the same image resized, `scale` times as large (or one for x and one for y, [2])."""
-    either: Any = points  # NumPy's or torch's
-    return (either + 0.5) * scale - 0.5
+    return (points + 0.5) * scale - 0.5  # type: ignore[operator, return-value]  # arrays of NumPy or of torch
 
 
 def rescale_matrix(scale: float) -> np.ndarray:
