@@ -27,6 +27,7 @@ class PhotoCatalog:
     Args:
         folder: of the photos.
         file: where the records are kept, JSON; what is damaged there is read anew.
+        masks: as for `list_images`.
 
     Attributes:
         names: of all photos below the folder, as `list_images` gives them.
@@ -35,9 +36,9 @@ class PhotoCatalog:
         TpsfmError: as `list_images`.
     """
 
-    def __init__(self, folder: Path, file: Path) -> None:
+    def __init__(self, folder: Path, file: Path, masks: Path | None = None) -> None:
         self.folder, self.file = Path(folder), Path(file)
-        self.names = list_images(self.folder)
+        self.names = list_images(self.folder, masks)
         self._kept = _load(self.file)
 
     def __enter__(self) -> PhotoCatalog:

@@ -71,7 +71,7 @@ class Extraction(Stage):
             raise TpsfmError(f"no folder of masks {self.masks}")
         keys: dict[str, str] = {}
         unreadable: dict[str, str] = {}
-        catalog, extractor = PhotoCatalog(images, workspace.photos), self.extractor()
+        catalog, extractor = PhotoCatalog(images, workspace.photos, self.masks), self.extractor()
         turns = workspace.manifest.get("turns", {})
         new = 0
         with (

@@ -61,9 +61,10 @@ class Turns(Stage):
             workspace.manifest.pop("turns", None)
             workspace.manifest["stages"].pop(self.name, None)
             return None
-        extractor = Extraction.recorded(workspace).extractor()
+        extraction = Extraction.recorded(workspace)
+        extractor = extraction.extractor()
         photos = {}
-        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos) as catalog:
+        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos, extraction.masks) as catalog:
             for name in catalog.names:
                 with suppress(TpsfmError):  # the extraction names those that can't be read
                     photos[name] = catalog[name]
