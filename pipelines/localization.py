@@ -63,7 +63,6 @@ def ours(features: str, root: Path, folders: list[str], limits: Limits) -> tuple
 
 def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[str, Found]]:
     """As `ours`, by COLMAP's features, matches and mapper."""
-    from tpsfm.colmap import device
     from tpsfm.colmap.baseline_localization import sift_map_and_matches
 
     mapped = [f"map/{name}" for name in list_images(root / "map")]
@@ -75,12 +74,12 @@ def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[
     found: dict[str, Found] = {folder: {} for folder in folders}
     for query in queries:
         folder, name = query.split("/", 1)
-        info = read_photo(root / query)
-        size = info.width, info.height
-        same = {device(info): known[size]} if device(info) and size in known else {}
+        photo = read_photo(root / query)
+        size = photo.size
+        same = {photo.camera_key: known[size]} if photo.camera_key and size in known else {}
         keypoints, points = matches[query]
         scale = max(1.0, max(size) / limits.max_size)
-        ways = intrinsics_of(info, None, known | same)
+        ways = intrinsics_of(photo, None, known | same)
         poses = [estimate(keypoints, points, way, scale, limits.seed) for way in ways]
         pose = max((pose for pose in poses if pose), key=lambda pose: pose.inliers.sum(), default=None)
         inliers = 0 if pose is None else int(pose.inliers.sum())
