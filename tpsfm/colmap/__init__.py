@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpsfm.colmap.cameras import CAMERA_MODES, group_cameras
 from tpsfm.colmap.convention import camera_from_colmap, colmap_params
-from tpsfm.colmap.reader import read_model, read_observations
+from tpsfm.colmap.reader import read_model, read_observations, read_point_ids
 
 if TYPE_CHECKING:
     from tpsfm.colmap.extension import extend_model
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
+    from tpsfm.colmap.projection import project
+    from tpsfm.colmap.refinement import Moved, refine_model
     from tpsfm.colmap.triangulation import to_binary, triangulate
     from tpsfm.colmap.verification import verified_inliers, verify_matches
 
@@ -23,6 +25,7 @@ __all__ = [
     "CAMERA_MODES",
     "EXPORT_FORMATS",
     "AbsolutePose",
+    "Moved",
     "PairTable",
     "absolute_pose",
     "camera_from_colmap",
@@ -30,10 +33,13 @@ __all__ = [
     "export",
     "extend_model",
     "group_cameras",
+    "project",
     "read_model",
     "read_observations",
+    "read_point_ids",
     "reconstruct_global",
     "reconstruct_incremental",
+    "refine_model",
     "to_binary",
     "triangulate",
     "verified_inliers",
@@ -47,6 +53,8 @@ _MODULES = {  # of what needs pycolmap
     "mapping": ("reconstruct_global", "reconstruct_incremental"),
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),
+    "projection": ("project",),
+    "refinement": ("Moved", "refine_model"),
     "triangulation": ("to_binary", "triangulate"),
     "verification": ("verified_inliers", "verify_matches"),
 }

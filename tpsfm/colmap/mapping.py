@@ -13,6 +13,7 @@ from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
+from tpsfm.io.atomic import replace_folder
 
 _log = logging.getLogger("tpsfm")
 
@@ -172,20 +173,16 @@ def write_models(models: list, output: Path, images: str | Path, threads: int) -
     """Colour COLMAP's reconstructions and write them, the first at the top of `output`, whole or not at all."""
     if not models:
         return []
-    new, old = output.with_name(output.name + ".new"), output.with_name(output.name + ".old")
+    new = output.with_name(output.name + ".new")
     try:
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         for number, model in enumerate(models):
             folder = new / str(number) if number else new
             folder.mkdir(parents=True)
             model.extract_colors_for_all_images(images, threads)
             model.write_binary(folder)
             read_model(folder)  # COLMAP doesn't notice a full disk
-        if output.exists():
-            output.rename(old)
-        new.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError) as error:
         raise TpsfmError(f"can't write the map to '{output}': {error}") from None
+    replace_folder(new, output)
     return [output / str(number) if number else output for number in range(len(models))]

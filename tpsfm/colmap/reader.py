@@ -56,7 +56,7 @@ def read_observations(folder: str | Path) -> dict[str, tuple[np.ndarray, np.ndar
         TpsfmError: a file is missing or damaged.
     """
     folder = Path(folder)
-    ids = _read(folder / "points3D.bin", _parse_points)["id"].astype(np.int64)
+    ids = read_point_ids(folder)
     order = np.argsort(ids)
 
     def rows(seen: np.ndarray) -> np.ndarray:
@@ -72,6 +72,15 @@ def read_observations(folder: str | Path) -> dict[str, tuple[np.ndarray, np.ndar
         }
 
     return dict(sorted(_read(folder / "images.bin", parse).items()))
+
+
+def read_point_ids(folder: str | Path) -> np.ndarray:
+    """COLMAP's ids of the points of a map, int64 [P], in the order of `Model.points`.
+
+    Raises:
+        TpsfmError: the file is missing or damaged.
+    """
+    return _read(Path(folder) / "points3D.bin", _parse_points)["id"].astype(np.int64)
 
 
 def _read(path: Path, parse: Callable[[bytes], Content]) -> Content:

@@ -13,7 +13,7 @@ from typing import Any
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import write_atomic
 from tpsfm.photos.listing import list_images
-from tpsfm.photos.photo import Photo, read_photo
+from tpsfm.photos.photo import Photo, file_digest, read_photo
 
 _VERSION = 1  # another one is made anew
 _FIELDS = tuple(field.name for field in fields(Photo) if field.name not in ("name", "path"))
@@ -27,7 +27,6 @@ class PhotoCatalog:
     Args:
         folder: of the photos.
         file: where the records are kept, JSON; what is damaged there is read anew.
-        masks: as for `list_images`.
 
     Attributes:
         names: of all photos below the folder, as `list_images` gives them.
@@ -36,9 +35,9 @@ class PhotoCatalog:
         TpsfmError: as `list_images`.
     """
 
-    def __init__(self, folder: Path, file: Path, masks: Path | None = None) -> None:
+    def __init__(self, folder: Path, file: Path) -> None:
         self.folder, self.file = Path(folder), Path(file)
-        self.names = list_images(self.folder, masks)
+        self.names = list_images(self.folder)
         self._kept = _load(self.file)
 
     def __enter__(self) -> PhotoCatalog:
@@ -86,6 +85,17 @@ def kept_photos(file: Path, folder: Path) -> dict[str, Photo]:
         folder: of the photos.
     """
     return {name: replace(photo, path=Path(folder) / name) for name, (_, photo) in _load(file).items()}
+
+
+def unchanged_photos(file: Path, folder: Path) -> dict[str, Photo]:
+    """Those of `kept_photos` whose files are still there and have the same content."""
+    unchanged = {}
+    for name, (stamp, photo) in _load(file).items():
+        path = Path(folder) / name
+        with suppress(OSError, TpsfmError):
+            if _stamp(path) == stamp or file_digest(path) == photo.digest:
+                unchanged[name] = replace(photo, path=path)
+    return unchanged
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -16,7 +16,6 @@ from tpsfm.photos import exif
 from tpsfm.photos.orientation import UNMIRRORED, turned
 from tpsfm.photos.pixels import open_image, read_image
 
-SNAPSHOT = "tpsfm snapshot"  # the "Software" of a PNG that is a picture of a map
 _BLOCK = 1 << 20  # bytes read at a time
 
 
@@ -92,8 +91,6 @@ def read_photo(path: Path, name: str = "") -> Photo:
             digest = _digest(file)
             file.seek(0)
             with open_image(path, file) as image:
-                if image.info.get("Software") == SNAPSHOT:
-                    raise TpsfmError(f"{path} is a picture of a map, not a photo")
                 tags = exif.read_tags(image)
                 width, height = image.size
                 if isinstance(image, TiffImageFile):  # newer Pillows tell its upright size

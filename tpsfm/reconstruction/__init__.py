@@ -10,6 +10,7 @@ from typing import Any
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.progress import Progress
+from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
@@ -49,6 +50,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
         stages.matching.run(workspace, progress)
         stages.verification.run(workspace, progress)
         stages.mapping.run(workspace, progress)
+        stages.alignment.run(workspace, progress)
         write_results(workspace)
     return workspace
 
@@ -63,11 +65,12 @@ class Stages:
     matching: Matching
     verification: Verification
     mapping: Mapping
+    alignment: Alignment
 
     @staticmethod
     def types() -> tuple[type[Stage], ...]:
         """Their classes, in the order in which they run."""
-        return Turns, Extraction, Pairing, Matching, Verification, Mapping
+        return Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment
 
     @classmethod
     def of(cls, **options: Any) -> Stages:
@@ -83,6 +86,7 @@ class Stages:
             Matching.of(options),
             Verification.of(options),
             Mapping.of(options),
+            Alignment.of(options),
         )
         unknown = sorted(options.keys() - stages.options.keys())
         if unknown:

@@ -61,10 +61,9 @@ class Turns(Stage):
             workspace.manifest.pop("turns", None)
             workspace.manifest["stages"].pop(self.name, None)
             return None
-        extraction = Extraction.recorded(workspace)
-        extractor = extraction.extractor()
+        extractor = Extraction.recorded(workspace).extractor()
         photos = {}
-        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos, extraction.masks) as catalog:
+        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos) as catalog:
             for name in catalog.names:
                 with suppress(TpsfmError):  # the extraction names those that can't be read
                     photos[name] = catalog[name]
