@@ -35,7 +35,7 @@ def test_held_out_photos_are_found_within_centimetres(held_out, held_out_map):
         assert 0 < result.position_uncertainty < 0.1 and 0 < result.rotation_uncertainty < 0.5
         assert result.covariance.shape == (6, 6)
         assert set(result.retrieved) == set(held_out_map.model.images) and result.best_image in result.retrieved
-        assert {"read", "extract", "retrieve", "match", "pose"} == set(result.seconds)
+        assert {"read", "extract", "retrieve", "match", "pose", "align"} == set(result.seconds)
 
 
 def test_an_unknown_camera_is_estimated(held_out, held_out_map):

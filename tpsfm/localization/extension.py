@@ -18,9 +18,8 @@ from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.correspondences import MIN_SHARED
 from tpsfm.localization.map import Map
 from tpsfm.localization.result import Localization
-from tpsfm.matching.batch import pair_features
+from tpsfm.matching.batch import match_pairs
 from tpsfm.pairs.selection import Pair, canonical, from_covisibility
-from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.report import image_folder, write_results
 
@@ -114,6 +113,8 @@ class Extension:
                     keys[name] = features.key(result.name) or ""
                     store.write(name, features.read(result.name), keys[name])
         shutil.copyfile(old.database, new.database)
+        if old.patches.exists():
+            shutil.copyfile(old.patches, new.patches)
         self._extend_model(added, images, progress or Progress())
         shared = {"options": old.manifest["options"], "unreadable": {}}
         new.manifest |= shared | {"images": str(images), "photos": keys}
@@ -126,11 +127,9 @@ class Extension:
         new, mapping = self.workspace, self.map.stages.mapping
         pairs = _pairs(added)
         with FeatureStore(new.features) as features, progress.bar("matches", len(pairs)) as update:
-            matcher = self.map.matcher
-            jobs = pair_features(matcher, features.read, pairs)
 
             def matches() -> Iterator[tuple[str, str, np.ndarray]]:
-                for done, ((a, b), (found, _)) in enumerate(in_parallel(matcher.match, jobs), 1):
+                for done, ((a, b), (found, _)) in enumerate(match_pairs(self.map.matcher, features.read, pairs), 1):
                     update(done, len(pairs))
                     yield a, b, found
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tpsfm.alignment.storage import read_patches_of
+from tpsfm.alignment.tracks import Patches
+from tpsfm.colmap import read_point_ids
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
 from tpsfm.features.store import FeatureStore
@@ -18,8 +21,9 @@ from tpsfm.features.upright import upright_features
 from tpsfm.geometry import Camera, Model
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.acceptance import Attempt, accept
+from tpsfm.localization.alignment import align_estimate
 from tpsfm.localization.correspondences import Correspondences, match_landmarks
-from tpsfm.localization.estimation import estimate_in_groups
+from tpsfm.localization.estimation import Estimate, estimate_in_groups
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
@@ -78,6 +82,9 @@ class Map:
             keys = [store.key(name) for name in self.model.images]
             key = digest([self.digest, keys, self._descriptor.fingerprint])
             self._landmarks, vectors = load_landmarks(self.workspace, self.model, store, describe, key)
+        self._patches = None
+        if self.workspace.patches.exists():
+            self._patches = read_patches_of(self.workspace.patches, read_point_ids(self.workspace.sparse))
         self._index = Index()
         self._index.add(self._landmarks.names, vectors)
         self._rows = {name: row for row, name in enumerate(self._landmarks.names)}
@@ -92,6 +99,7 @@ class Map:
             "map": self.digest,
             "extractor": self.extractor.fingerprint,
             "matcher": self.matcher.fingerprint,
+            "aligned": self._patches is not None,
             "seed": self.stages.mapping.seed,
             "top_k": self.top_k,
         }
@@ -144,7 +152,7 @@ class Map:
         for quarters in range(4):
             with clock.time("extract"):
                 features = upright_features(self.extractor, pixels, None, turned(photo.orientation, quarters))
-            result = self._localize(name, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
+            result = self._localize(name, pixels, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
             attempts.append((result, features))
             if result.pose is not None:
                 break
@@ -154,13 +162,14 @@ class Map:
     def _localize(
         self,
         name: str,
+        pixels: np.ndarray,
         features: Features,
         hypotheses: Sequence[Intrinsics],
         retrieved: Sequence[str] | None,
         clock: Clock,
         doubtful: bool,
     ) -> Localization:
-        """One attempt: retrieve, match, estimate, accept; with few images first, then with all.
+        """One attempt: retrieve, match, estimate, accept, align; with few images first, then with all.
 
         Args:
             doubtful: whether the others are left out where no pose at all agrees with the matches of the first.
@@ -182,6 +191,9 @@ class Map:
             if best.accepted:
                 break
             best = self._estimate(features, matches, intrinsics, clock)
+        if best.accepted and self._patches is not None:
+            with clock.time("align"):
+                best = replace(best, estimate=self._align(best.estimate, pixels, features, self._patches))
         return result_of(name, best, features, self._landmarks, images, self._error)
 
     def _retrieve(self, features: Features, retrieved: Sequence[str] | None) -> list[int]:
@@ -194,6 +206,11 @@ class Map:
     def _match(self, features: Features, images: Sequence[int], clock: Clock) -> Correspondences:
         with clock.time("match"):
             return match_landmarks(features, self._landmarks, images, self.matcher)
+
+    def _align(self, estimate: Estimate, pixels: np.ndarray, features: Features, patches: Patches) -> Estimate:
+        points, device = self.model.points, self.extractor.device
+        max_size, seed = self.stages.features.max_size, self.stages.mapping.seed
+        return align_estimate(estimate, pixels, features, self._landmarks, points, patches, max_size, device, seed)
 
     def _estimate(self, features: Features, matches: Correspondences, intrinsics: Intrinsics, clock: Clock) -> Attempt:
         with clock.time("pose"):
