@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tpsfm.errors import TpsfmError
 
 if TYPE_CHECKING:
+    from tpsfm.alignment.matches import AlignedMatches, align_matches
     from tpsfm.colmap import read_model
     from tpsfm.features import Extractor, Features, load_extractor
     from tpsfm.geometry import Model
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignedMatches",
     "Extractor",
     "Features",
     "GlobalDescriptor",
@@ -36,6 +38,7 @@ __all__ = [
     "Stages",
     "TpsfmError",
     "Workspace",
+    "align_matches",
     "load_extractor",
     "localize",
     "read_model",
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "tpsfm.alignment.matches": ("AlignedMatches", "align_matches"),
     "tpsfm.features": ("Extractor", "Features", "load_extractor"),
     "tpsfm.colmap": ("read_model",),
     "tpsfm.geometry": ("Model",),
