@@ -111,7 +111,7 @@ class Learner(nn.Module):
         bfloat16: bool = False,
     ):
         super().__init__()
-        self.weights, self.method, self.bfloat16 = weights or LossWeights(), method or Method(), bfloat16
+        self.weights, self.method, self.in_bfloat16 = weights or LossWeights(), method or Method(), bfloat16
         self.online = network
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.project = projector(self.method.projector, network.dim)
@@ -119,6 +119,7 @@ class Learner(nn.Module):
         self.predictor = perceptron(network.dim)
         soft = self.method.labels is Labels.generation
         self.previous = copy.deepcopy(self.target) if soft else None
+        self.generation: Tensor
         self.register_buffer("generation", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -127,8 +128,8 @@ class Learner(nn.Module):
         for target, online in ((self.target, self.online), (self.target_project, self.project)):
             for t, o in zip(target.parameters(), online.parameters(), strict=True):
                 t.lerp_(o, 1 - momentum)
-            for t, o in zip(target.buffers(), online.buffers(), strict=True):
-                t.copy_(o)
+            for buffer, other in zip(target.buffers(), online.buffers(), strict=True):
+                buffer.copy_(other)
 
     @torch.no_grad()
     def begin_generation(self) -> None:
@@ -146,7 +147,7 @@ class Learner(nn.Module):
 
     def encode(self, network: Network, images: Tensor) -> Dense:
         """A network's dense descriptors and logits, in float32."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             dense = network(images)
         reliability = None if dense.reliability is None else dense.reliability.float()
         return Dense(tuple(level.float() for level in dense.descriptors), dense.logits.float(), reliability)
@@ -198,7 +199,8 @@ class Learner(nn.Module):
             terms["reliability"] = self.reliability(dense, first, second, where, valid)
         terms |= self.detection(pair, dense.logits, generator)
         terms = {name: getattr(w, name) * value for name, value in terms.items()}
-        return terms | {"loss": sum(terms.values()), "rank": effective_rank(first, valid), "spread": spread(unit, both)}
+        loss = sum(terms.values(), torch.zeros((), device=images.device))
+        return terms | {"loss": loss, "rank": effective_rank(first, valid), "spread": spread(unit, both)}
 
     def prediction(
         self, images: Tensor, logits: Tensor, raw: Tensor, where: Tensor, valid: Tensor, alpha: float
