@@ -27,13 +27,12 @@ from pipelines.chains import LIMITS, Limits, map_known
 from pipelines.common import Pipeline, Results, weights_version
 from tpsfm.cli.options import options
 from tpsfm.evaluation.localization import accuracy
-from tpsfm.evaluation.poses import rotation_angle
-from tpsfm.geometry.model import Pose
+from tpsfm.geometry import Pose, rotation_angle
 from tpsfm.io.workspace import Workspace
 from tpsfm.localization import Map
 from tpsfm.localization.queries import Query
 from tpsfm.pairs import selection as pairs
-from tpsfm.photos.images import file_digest
+from tpsfm.photos import file_digest
 from tpsfm.reconstruction import Stages
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

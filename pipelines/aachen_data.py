@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm import TpsfmError, colmap
-from tpsfm.geometry.model import Camera, Model, Pose, quaternion, read_model, read_observations, rotation_matrix
+from tpsfm.colmap import read_model, read_observations
+from tpsfm.geometry import Camera, Model, Pose, quaternion, rotation_matrix
 from tpsfm.localization.queries import Query, list_queries
 
 LIGHTS = ("day", "night")

@@ -23,7 +23,7 @@ from tpsfm.demo.dataset import camera_path, render_scene
 from tpsfm.demo.rendering import View, look_at
 from tpsfm.evaluation.localization import align_map, localization_errors
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.photos.images import list_images
+from tpsfm.photos import list_images
 
 SIZE = (640, 480)
 COLUMNS = {
@@ -61,13 +61,14 @@ def measure(features: str, views: int, queries: int, seed: int, weights: Path | 
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)
         render(out, views, queries, seed)
-        options = {"features": features, "seed": seed, "weights": weights if features == "tpr" else None}
-        loaded = tpsfm.Map(tpsfm.reconstruct(out / "map", out / "out", **options).root)
+        own = weights if features == "tpr" else None
+        workspace = tpsfm.reconstruct(out / "map", out / "out", features=features, seed=seed, weights=own)
+        loaded = tpsfm.Map(workspace.root)
         names = list_images(out / "queries")
         found = {name: loaded.localize(out / "queries" / name) for name in names}
         truth, mapped = load_poses(out / "gt.json"), loaded.model.images
     position, rotation = localization_errors(truth, mapped, {name: result.pose for name, result in found.items()})
-    scale, _, _ = align_map(truth, mapped)
+    scale = align_map(truth, mapped).scale
     return {
         "position": position,
         "rotation": rotation,

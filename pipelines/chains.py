@@ -14,7 +14,7 @@ import tpsfm
 from tpsfm import colmap
 from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs import selection as pairs
 from tpsfm.progress import Progress, Terminal

@@ -20,6 +20,7 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, load_extractor
+from tpsfm.io.atomic import write_atomic
 
 T = TypeVar("T")
 
@@ -125,9 +126,7 @@ class Results:
         if self.out is None:
             return
         content = {"title": self.title, "options": self.options, "machine": machine(), "rows": self.rows}
-        fresh = self.out / "results.json.part"
-        fresh.write_text(json.dumps(content, indent=1, allow_nan=False))
-        os.replace(fresh, self.out / "results.json")
+        write_atomic(self.out / "results.json", json.dumps(content, indent=1, allow_nan=False))
 
 
 def machine() -> dict[str, str | int]:

@@ -26,7 +26,7 @@ from pipelines.common import Pipeline, Results, in_process, weights_version
 from pipelines.localization import STEPS
 from tpsfm.demo.dataset import camera_path, render_scene
 from tpsfm.demo.rendering import View
-from tpsfm.geometry.model import Camera, Model, Pose
+from tpsfm.geometry import Camera, Model, Pose
 from tpsfm.progress import Terminal
 from tpsfm.reconstruction import Stages
 
@@ -65,7 +65,7 @@ def town(courtyards: int) -> Model:
         for name, view in walk(courtyard).items():
             centre = view.C + courtyard * APART
             images[f"{courtyard:04d}/{name}"] = Pose(1, view.R, -view.R @ centre)
-    focal, principal = first.K[0, 0], first.K[:2, 2] + 0.5
+    focal, principal = first.K[0, 0], first.K[:2, 2]
     camera = Camera("SIMPLE_PINHOLE", *first.size, [float(focal), *principal.tolist()])
     return Model.of_cameras({1: camera}, images)
 

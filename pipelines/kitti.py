@@ -35,9 +35,9 @@ from tpsfm.evaluation.trajectory import (
 )
 from tpsfm.features import Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
-from tpsfm.geometry.model import Camera
+from tpsfm.geometry import Camera
 from tpsfm.io.workspace import digest
-from tpsfm.photos.images import list_images, probe, read_image
+from tpsfm.photos import list_images, read_image, read_photo
 
 COLUMNS = {
     **{"frames": "d", "lost": "d", "length m": ".0f", "RMSE m": ".3f", "APE m": ".3f", "APE max m": ".3f"},
@@ -120,7 +120,7 @@ def sequences(data: Path, names: tuple[str, ...]) -> list[Sequence]:
 def _sequence(name: str, folder: Path, truth: Path) -> Sequence:
     images = folder / "image_0"
     frames = [images / image for image in list_images(images)]
-    info = probe(frames[0])
+    info = read_photo(frames[0])
     try:
         numbers = (folder / "calib.txt").read_text().splitlines()[0].removeprefix("P0:").split()
         fx, _, cx, _, _, fy, cy = (float(number) for number in numbers[:7])
@@ -128,7 +128,7 @@ def _sequence(name: str, folder: Path, truth: Path) -> Sequence:
         raise tpsfm.TpsfmError(f"can't read {folder / 'calib.txt'}: {error.strerror}") from None
     except (ValueError, IndexError):
         raise tpsfm.TpsfmError(f"{folder / 'calib.txt'} doesn't begin with the 12 numbers of P0") from None
-    camera = Camera("PINHOLE", info.width, info.height, [fx, fy, cx + 0.5, cy + 0.5])
+    camera = Camera("PINHOLE", info.width, info.height, [fx, fy, cx, cy])
     return Sequence(name, frames, camera, truth if truth.exists() else None)
 
 

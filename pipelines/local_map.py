@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from tpsfm.colmap.adjustment import adjust
-from tpsfm.geometry.model import Camera
+from tpsfm.geometry import Camera
 
 WINDOW = 8  # keyframes that are adjusted together
 PIXELS = 2.0  # reprojection error of an inlier

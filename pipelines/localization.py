@@ -13,6 +13,7 @@ other sets are tried, too: none should get a pose. Poses from COLMAP's matches a
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,22 @@ import tpsfm
 from pipelines.chains import CHAINS, Limits
 from pipelines.common import Pipeline, Results, in_process, weights_version
 from tpsfm.cli.options import options
+from tpsfm.colmap import read_model
 from tpsfm.evaluation.localization import THRESHOLDS, accuracy, extent, localization_errors
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.geometry.model import Pose, read_model
+from tpsfm.geometry import Pose
 from tpsfm.localization.acceptance import occupied_cells, rejection_reason
 from tpsfm.localization.estimation import estimate
 from tpsfm.localization.intrinsics import intrinsics_of
-from tpsfm.photos.images import list_images, probe, read_image
+from tpsfm.photos import list_images, read_image, read_photo
 
 FOLDS = (3, 0, 1, 2)  # index of the first held-out photo
 FOREIGN = 20
 STEPS = ("read", "extract", "retrieve", "match", "pose")
 WITHIN = {f"within {100 * most:g} %, {degrees}°": (most, degrees) for most, degrees in THRESHOLDS}
 
-Found = dict[str, tuple[Pose | None, int, dict[str, float]]]
+Found = dict[str, tuple[Pose | None, int, Mapping[str, float]]]
 """By query: its pose, its inliers, and seconds by step."""
 
 
@@ -61,7 +63,6 @@ def ours(features: str, root: Path, folders: list[str], limits: Limits) -> tuple
 
 def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[str, Found]]:
     """As `ours`, by COLMAP's features, matches and mapper."""
-    from tpsfm.colmap import device
     from tpsfm.colmap.baseline_localization import sift_map_and_matches
 
     mapped = [f"map/{name}" for name in list_images(root / "map")]
@@ -73,12 +74,12 @@ def colmaps(root: Path, folders: list[str], limits: Limits) -> tuple[Path, dict[
     found: dict[str, Found] = {folder: {} for folder in folders}
     for query in queries:
         folder, name = query.split("/", 1)
-        info = probe(root / query)
-        size = info.width, info.height
-        same = {device(info): known[size]} if device(info) and size in known else {}
+        photo = read_photo(root / query)
+        size = photo.size
+        same = {photo.camera_key: known[size]} if photo.camera_key and size in known else {}
         keypoints, points = matches[query]
         scale = max(1.0, max(size) / limits.max_size)
-        ways = intrinsics_of(info, None, known | same)
+        ways = intrinsics_of(photo, None, known | same)
         poses = [estimate(keypoints, points, way, scale, limits.seed) for way in ways]
         pose = max((pose for pose in poses if pose), key=lambda pose: pose.inliers.sum(), default=None)
         inliers = 0 if pose is None else int(pose.inliers.sum())

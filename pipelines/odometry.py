@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.local_map import Frame, LocalMap, center
 from tpsfm.features import Features
-from tpsfm.geometry.model import Camera
+from tpsfm.geometry import Camera
 from tpsfm.matching.nearest import mutual_nearest
 
 MIN_FLOW = 0.01  # of the image's width, since the last keyframe

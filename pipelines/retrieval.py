@@ -24,12 +24,13 @@ import tpsfm
 from pipelines.chains import LIMITS, Limits
 from pipelines.common import Pipeline, Results, in_process, peak_memory, weights_version
 from tpsfm.cli.options import options
+from tpsfm.colmap import read_model, read_observations
 from tpsfm.evaluation.localization import align_map
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.evaluation.retrieval import in_view, overlapping, recall, seen_points
-from tpsfm.geometry.model import Model, read_model, read_observations
-from tpsfm.photos.images import list_images, read_image
+from tpsfm.geometry import Model
+from tpsfm.photos import list_images, read_image
 
 AT = (1, 5, 20)
 SIZES = (10, 100, 1_000, 10_000, 100_000)
@@ -40,8 +41,7 @@ COLUMNS = {"queries": "d"} | {f"{what}@{k}": ".1f" for what in ("hit", "share") 
 def by_cameras(truth_file: Path, model: Model) -> dict[str, np.ndarray]:
     """Which of the map's points lie in the frustum of each known camera, after alignment."""
     truth = load_poses(truth_file)
-    scale, rotation, shift = align_map(truth, model.images)
-    points = scale * model.points @ rotation.T + shift
+    points = align_map(truth, model.images)(model.points)
     seen = {}
     for name in sorted(truth.keys() & model.images.keys()):
         K = np.array(json.loads(truth_file.read_text())[name]["K"])
@@ -59,8 +59,14 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
     """
     from tpsfm.features.store import FeatureStore
 
-    shared = {"max_keypoints": limits.max_keypoints, "max_size": limits.max_size, "weights": limits.weights}
+    shared: dict[str, Any] = {
+        "max_keypoints": limits.max_keypoints,
+        "max_size": limits.max_size,
+        "weights": limits.weights,
+    }
     extractor = tpsfm.load_extractor("tpr", **shared)
+    if extractor.vocabulary is None:
+        raise tpsfm.TpsfmError(f"{limits.weights}: these weights have no vocabulary for global descriptors")
     describe = extractor.vocabulary.describe
     day: dict[Photo, np.ndarray] = {}
     dark: dict[Photo, np.ndarray] = {}

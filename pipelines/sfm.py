@@ -22,9 +22,10 @@ import tpsfm
 from pipelines.chains import CHAINS, STAGES, Limits, reconstruct
 from pipelines.common import Pipeline, Results, in_process, weights_version
 from tpsfm.cli.options import options
+from tpsfm.colmap import read_model
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
-from tpsfm.geometry.model import Pose, read_model, summary
-from tpsfm.photos.images import list_images
+from tpsfm.geometry import Pose, summary
+from tpsfm.photos import list_images
 
 THRESHOLDS = (1, 3, 5, 10)
 COLUMNS = {

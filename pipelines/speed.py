@@ -24,13 +24,12 @@ import tpsfm
 from pipelines import speed_parts as parts
 from pipelines.chains import STAGES, Limits, reconstruct
 from pipelines.common import Pipeline, Results, in_process, weights_version
-from tpsfm.photos.images import list_images
+from tpsfm.photos import list_images
 
 PARTS = ("extraction", "matching", "store", "chain")
 Size = int | tuple[int, int]
-EXTRACTIONS: dict[
-    str, tuple[Size, int | None, int]
-] = {  # (width, height) or the longer side, threads (None: as told), keypoints at most
+# (width, height) or the longer side, threads (None: as told), limit of keypoints
+EXTRACTIONS: dict[str, tuple[Size, int | None, int]] = {
     "640x480, 1 thread": ((640, 480), 1, 1024),
     "640x480": ((640, 480), None, 1024),
     "1600 px": (1600, None, 8192),

@@ -19,7 +19,7 @@ from tpsfm.features.store import FeatureStore
 from tpsfm.matching.batch import match_pairs
 from tpsfm.matching.nearest import MutualNearest
 from tpsfm.pairs.selection import exhaustive
-from tpsfm.photos.images import read_image
+from tpsfm.photos import read_image
 
 EXTRACTION_COLUMNS = {"images/s": ".2f", "keypoints": ".0f", "peak MiB": ".0f"}
 MATCHING_COLUMNS = {"pairs/s": ".2f", "peak MiB": ".0f"}

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from tpsfm.errors import TpsfmError
 
 if TYPE_CHECKING:
+    from tpsfm.alignment.matches import AlignedMatches, align_matches
+    from tpsfm.colmap import read_model
     from tpsfm.features import Extractor, Features, load_extractor
-    from tpsfm.geometry.model import Model, read_model
+    from tpsfm.geometry import Model
     from tpsfm.io.workspace import Workspace
     from tpsfm.localization import Localization, Map, localize
     from tpsfm.matching import Matcher
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignedMatches",
     "Extractor",
     "Features",
     "GlobalDescriptor",
@@ -35,6 +38,7 @@ __all__ = [
     "Stages",
     "TpsfmError",
     "Workspace",
+    "align_matches",
     "load_extractor",
     "localize",
     "read_model",
@@ -42,8 +46,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "tpsfm.alignment.matches": ("AlignedMatches", "align_matches"),
     "tpsfm.features": ("Extractor", "Features", "load_extractor"),
-    "tpsfm.geometry.model": ("Model", "read_model"),
+    "tpsfm.colmap": ("read_model",),
+    "tpsfm.geometry": ("Model",),
     "tpsfm.io.workspace": ("Workspace",),
     "tpsfm.localization": ("Localization", "Map", "localize"),
     "tpsfm.matching": ("Matcher",),

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from tpsfm.cli import main
+from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
-from tpsfm.geometry.model import read_model
 from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
 

@@ -8,8 +8,8 @@ import pycolmap
 import pytest
 
 from tpsfm import colmap
+from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import read_model
 
 
 def exported(synthetic_map, format, tmp_path):
@@ -60,7 +60,7 @@ def test_export_nerfstudio(synthetic_map, tmp_path):
         expected = pose.rotation @ point + pose.translation
         np.testing.assert_allclose([x, -y, -z], expected, atol=1e-9)
         assert frame["fl_x"] == frame["fl_y"] == model.cameras[1].params[0]
-        assert (frame["cx"], frame["cy"], frame["k1"]) == tuple(model.cameras[1].params[1:])
+        assert (frame["cx"], frame["cy"], frame["k1"]) == tuple(colmap.colmap_params(model.cameras[1])[1:])
 
 
 def test_export_bundler(synthetic_map, tmp_path):

@@ -7,9 +7,9 @@ import pytest
 
 from tests.support.synthesized import Scene
 from tpsfm import colmap
-from tpsfm.colmap import mapping
+from tpsfm.colmap import mapping, read_model
 from tpsfm.evaluation.poses import pose_errors
-from tpsfm.geometry.model import read_model, summary
+from tpsfm.geometry import summary
 
 
 def test_finds_the_cameras(synthetic, synthetic_map):

@@ -152,6 +152,42 @@ def test_a_full_disk_ends_in_one_line_and_spoils_nothing(tmp_path, limit):
             assert (table.read(pair) == int(pair[1][:5])).all()
 
 
+IMAGES = """
+import resource, signal, sys
+from tests.support.synthesized import Scene
+from tpsfm import colmap
+from tpsfm.errors import TpsfmError
+path, scene = sys.argv[1], Scene(frames=4)
+with colmap.PairTable(path, create=True) as table:
+    table.retain(scene.infos, {(a, b): "key" for a, b, _ in scene.matches})
+    for a, b, matches in scene.matches:
+        table.write((a, b), matches, "key")
+write = lambda: colmap.write_images(
+    path, scene.infos, colmap.group_cameras(scene.infos, "single"), scene.points.__getitem__, key="images"
+)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    write()
+    colmap.verify_matches(path)
+except TpsfmError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+write()
+print(len(colmap.verify_matches(path)[1]))
+"""
+
+
+@pytest.mark.parametrize("limit", range(30_000, 100_000, 14_000))
+def test_a_disk_that_is_full_of_images_or_geometries_ends_in_one_line_and_the_next_run_goes_on(tmp_path, limit):
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", IMAGES, str(tmp_path / "database.db"), str(limit)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    *told, pairs = run.stdout.splitlines()
+    assert len(told) == 1 and "database.db" in told[0] and pairs == "6"
+
+
 def test_a_damaged_file_is_told_or_made_anew(tmp_path, caplog):
     path = tmp_path / "database.db"
     fill(path)

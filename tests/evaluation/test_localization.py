@@ -3,7 +3,7 @@ import pytest
 
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.localization import accuracy, align_map, extent, localization_errors
-from tpsfm.geometry.model import Pose
+from tpsfm.geometry import Pose
 
 
 def turned(axis, degrees):
@@ -73,10 +73,10 @@ def test_a_third_of_many_cameras_wrong():
             mapped[name] = in_map(truth[name].rotation, truth[name].center + rng.uniform(1, 5, 3))
         elif i < 20:
             mapped[name] = in_map(turned(i % 3, 30) @ truth[name].rotation, truth[name].center)
-    scale, rotation, translation = align_map(truth, mapped)
-    assert scale == pytest.approx(SCALE)
-    np.testing.assert_allclose(rotation, TURN, atol=1e-9)
-    np.testing.assert_allclose(translation, SHIFT, atol=1e-9)
+    onto = align_map(truth, mapped)
+    assert onto.scale == pytest.approx(SCALE)
+    np.testing.assert_allclose(onto.rotation, TURN, atol=1e-9)
+    np.testing.assert_allclose(onto.translation, SHIFT, atol=1e-9)
 
 
 def test_small_noise_is_averaged():
@@ -85,16 +85,16 @@ def test_small_noise_is_averaged():
     truth, _ = many(40, rng)
     off = 0.01 * rng.standard_normal((40, 3))
     noisy = {n: in_map(truth[n].rotation, truth[n].center + shift) for n, shift in zip(truth, off, strict=True)}
-    scale, _, translation = align_map(truth, noisy)
-    assert abs(scale / SCALE - 1) < 0.002 and np.abs(translation - SHIFT).max() < 0.015
+    onto = align_map(truth, noisy)
+    assert abs(onto.scale / SCALE - 1) < 0.002 and np.abs(onto.translation - SHIFT).max() < 0.015
 
 
 def test_cameras_on_a_line_still_tell_the_turn_about_it():
     truth = {f"{i}": pose(turned(i % 3, 15 * i), (i, 0, 0)) for i in range(4)}
     mapped = {name: in_map(known.rotation, known.center) for name, known in truth.items()}
-    scale, rotation, _ = align_map(truth, mapped)
-    assert scale == pytest.approx(SCALE)
-    np.testing.assert_allclose(rotation, TURN, atol=1e-9)
+    onto = align_map(truth, mapped)
+    assert onto.scale == pytest.approx(SCALE)
+    np.testing.assert_allclose(onto.rotation, TURN, atol=1e-9)
 
 
 def test_two_cameras_are_too_few():

@@ -7,7 +7,7 @@ import pytest
 
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import aligned_errors, load_poses, pose_auc, pose_errors
-from tpsfm.geometry.model import Pose
+from tpsfm.geometry import Pose
 
 
 def turn(degrees, axis=2):

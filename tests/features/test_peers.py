@@ -12,7 +12,7 @@ import tpsfm
 from tpsfm.errors import TpsfmError
 from tpsfm.features import extractor_names, peers
 from tpsfm.matching.nearest import mutual_nearest
-from tpsfm.photos.images import read_image
+from tpsfm.photos import read_image
 
 NETWORKS = {"aliked": "ALIKED", "disk": "DISK", "xfeat": "XFeat"}
 needs_kornia = pytest.mark.skipif(not hasattr(kornia.feature, "ALIKED"), reason="kornia 0.8.3 or newer")

@@ -7,7 +7,7 @@ from tpr.weights import save_weights
 import tpsfm
 from tpsfm.features import Features
 from tpsfm.features.tpr import TPR, fold_batch_norms, spread_scores
-from tpsfm.photos.images import read_image
+from tpsfm.photos import read_image
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tpsfm import colmap
-from tpsfm.geometry.model import Camera, Pose
+from tpsfm.geometry import Camera, Pose
 from tpsfm.localization.acceptance import (
     COMMON_ROTATION,
     COVARIANCE_INFLATION,
@@ -20,7 +20,7 @@ from tpsfm.localization.acceptance import (
 def test_the_covariance_is_that_of_repeated_measurements(refine):
     """Poses from 150 draws of the same noise: their spread, and how often the truth is inside."""
     rng = np.random.default_rng(0)
-    camera = Camera("SIMPLE_RADIAL", 1000, 800, [900, 500, 400, 0.0])
+    camera = Camera("SIMPLE_RADIAL", 1000, 800, [900, 499.5, 399.5, 0.0])
     points = rng.uniform([-4, -3, 4], [4, 3, 12], (150, 3))
     pose = Pose(0, cv2.Rodrigues(np.array([0.1, -0.2, 0.3]))[0], np.array([0.3, -0.2, 0.5]))
     seen = points @ pose.rotation.T + pose.translation

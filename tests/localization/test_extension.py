@@ -8,11 +8,11 @@ import pytest
 
 import tpsfm
 from tests.support.localizing import HELD, command
+from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.localization import localization_errors
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import read_model
 from tpsfm.localization.extension import Extension
 from tpsfm.progress import Progress
 

@@ -8,9 +8,9 @@ import pytest
 
 import tpsfm
 from tests.support.localizing import HELD
+from tpsfm.colmap import read_model, read_observations
 from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import read_model, read_observations
 from tpsfm.localization.correspondences import Correspondences, best_point_each, covisible_groups
 from tpsfm.localization.landmarks import Landmarks
 from tpsfm.matching import Matcher

@@ -3,7 +3,7 @@
 import pytest
 
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera
+from tpsfm.geometry import Camera
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.queries import list_queries
 
@@ -15,7 +15,7 @@ def test_a_list_with_intrinsics(tmp_path):
     )
     root, queries = list_queries(path)
     assert root == tmp_path and [query.name for query in queries] == ["query/a b.jpg", "plain.jpg"]
-    assert queries[0].camera == Camera("SIMPLE_RADIAL", 1600, 1200, [1450.5, 800, 600, -0.02])
+    assert queries[0].camera == Camera("SIMPLE_RADIAL", 1600, 1200, [1450.5, 799.5, 599.5, -0.02])
     assert queries[1].camera is None
     with pytest.raises(TpsfmError, match="no folder"):
         list_queries(path, tmp_path / "images")

@@ -12,7 +12,7 @@ import pytest
 
 import tpsfm
 from tests.support.localizing import HELD, command
-from tpsfm.geometry.model import read_model
+from tpsfm.colmap import read_model
 from tpsfm.localization import Map
 from tpsfm.progress import Progress
 

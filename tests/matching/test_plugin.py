@@ -1,13 +1,17 @@
 """A matcher of another package plugs in by its entry point."""
 
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
+from tpsfm.colmap import PairTable
 from tpsfm.errors import TpsfmError
 from tpsfm.features.sift import SIFT
+from tpsfm.io.workspace import Workspace
 from tpsfm.matching import matcher_class, matcher_names
+from tpsfm.reconstruction import Stages
 
 MODULE = """
 import numpy as np
@@ -49,6 +53,20 @@ def test_a_package_brings_a_matcher(package):
     assert len(matches) == len(features) == len(scores)
     with pytest.raises(TpsfmError, match="matcher 'identity' takes no --ratio"):
         matcher_class("identity").create(SIFT, ratio=0.8)
+
+
+def test_a_reconstruction_matches_by_it(package, courtyard, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for photo in sorted((courtyard / "images").iterdir())[:2]:
+        shutil.copy(photo, images)
+    workspace = Workspace.open(tmp_path / "map", create=True)
+    stages = Stages.of(features="sift", max_keypoints=300, matcher="identity", threads=1)
+    stages.record(workspace, images)
+    for stage in (stages.features, stages.pairs, stages.matching):
+        stage.run(workspace)
+    with PairTable(workspace.database) as table:
+        np.testing.assert_array_equal(table.read(("view_000.jpg", "view_001.jpg"))[:, 0], np.arange(300))
 
 
 def test_an_unknown_matcher_is_told():

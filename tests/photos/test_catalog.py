@@ -33,13 +33,14 @@ def readable(catalog) -> dict[str, Photo]:
 
 @pytest.fixture
 def opened(monkeypatch) -> list[str]:
-    """The names of the files that are opened from now on."""
+    """The names of the files that are opened for reading from now on."""
     names = []
     real = builtins.open
 
-    def listening(file, *arguments, **options):
-        names.append(os.path.basename(os.fspath(file)))
-        return real(file, *arguments, **options)
+    def listening(file, mode="r", *arguments, **options):
+        if "r" in mode:
+            names.append(os.path.basename(os.fspath(file)))
+        return real(file, mode, *arguments, **options)
 
     monkeypatch.setattr(builtins, "open", listening)
     return names
@@ -88,7 +89,17 @@ def test_a_changed_photo_is_read_again_though_size_and_time_are_the_same(photos,
     assert "2.bmp" not in kept_photos(tmp_path / "photos.json", photos)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"a.jpg": 3}', '{"a.jpg": [1, 2, 3, {"width": 1}]}', "\0\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "\0\xff",
+        '{"version": 0, "photos": {}}',
+        '{"version": 1, "photos": {"a.jpg": 3}}',
+        '{"version": 1, "photos": {"a.jpg": [1, 2, 3, {"width": 1}]}}',
+    ],
+)
 def test_a_damaged_file_of_records_is_made_anew(photos, tmp_path, content):
     (tmp_path / "photos.json").write_text(content, encoding="latin-1")
     with PhotoCatalog(photos, tmp_path / "photos.json") as catalog:

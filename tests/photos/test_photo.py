@@ -45,6 +45,31 @@ def test_useless_exif_is_no_exif(tmp_path, camera, place):
     assert (info.orientation, info.focal_px, info.gps) == (1, None, None)
 
 
+@pytest.mark.parametrize("equivalent", [0, 1, 3, 500, 65535])
+def test_focal_lengths_that_no_camera_has_are_none(tmp_path, equivalent):
+    path = save(tmp_path / "a.jpg", colours(), exif=exif({}, {0xA405: equivalent}))
+    assert read_photo(path).focal_px is None
+
+
+def test_an_impossible_equivalent_leaves_the_one_by_the_sensor(tmp_path):
+    camera = {0xA405: 1, 0x920A: 24.0, 0xA20E: 4800 / 3.6, 0xA210: 3, 0xA002: 4800, 0xA003: 3200}
+    path = save(tmp_path / "a.jpg", colours(), exif=exif({}, camera))
+    assert read_photo(path).focal_px == pytest.approx(32, rel=1e-3)
+    huge = save(tmp_path / "b.jpg", colours(), exif=exif({}, {**camera, 0xA20E: 2e9}))
+    assert read_photo(huge).focal_px is None
+
+
+def test_a_digital_zoom_makes_another_camera_whose_focal_length_is_not_told(tmp_path):
+    device = {0x010F: "Maker", 0x0110: "Phone"}
+    plain, zoomed, none = (
+        read_photo(save(tmp_path / f"{zoom}.jpg", colours(), exif=exif(device, {0xA405: 28, 0xA404: zoom})))
+        for zoom in (1, 1.6, 0)
+    )
+    assert (plain.zoom, zoomed.zoom, none.zoom) == (1, 1.6, 1)
+    assert plain.focal_px == none.focal_px and zoomed.focal_px is None
+    assert plain.camera_key == none.camera_key != zoomed.camera_key
+
+
 def test_numbers_over_zero_are_no_numbers():
     nothing = IFDRational(1, 0)
     assert focal_px({"FocalLength": nothing, "FocalPlaneXResolution": 100.0}, WIDTH, HEIGHT) is None

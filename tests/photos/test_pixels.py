@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.support.pictures import HEIGHT, WIDTH, colours, exif, save
 from tpsfm.errors import TpsfmError
-from tpsfm.photos import read_image, read_photo
+from tpsfm.photos import read_image, read_photo, upright
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "tif", "TIFF", "webp", "bmp"])
@@ -78,10 +78,14 @@ def test_orientation_is_told_but_not_applied(tmp_path, orientation, format):
     lossless = {"lossless": True} if format == "webp" else {"quality": 100} if format == "jpg" else {}
     path = save(tmp_path / f"a.{format}", colours(), exif=exif({0x0112: orientation}), **lossless)
     info = read_photo(path)
-    assert (info.width, info.height, info.orientation) == (WIDTH, HEIGHT, orientation)
+    assert info.size == (WIDTH, HEIGHT)
     image = read_image(path)
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert np.abs(image.astype(int) - colours()).max() <= 6
+    assert info.mirrored == (orientation in (2, 4, 5, 7))
+    assert np.array_equal(info.decode(), image[:, ::-1] if info.mirrored else image)
+    assert np.array_equal(upright(info.decode(), info.orientation), upright(image, orientation))
+    assert info.orientation in (1, 3, 6, 8)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp"])

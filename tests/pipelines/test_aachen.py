@@ -13,14 +13,15 @@ from PIL import Image
 from pipelines import aachen
 from pipelines.aachen_data import open_dataset, read_nvm
 from tpsfm import colmap
+from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.night import night
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import quaternion, read_model
+from tpsfm.geometry import quaternion
 from tpsfm.localization import Map
 from tpsfm.pairs.selection import from_covisibility
-from tpsfm.photos.images import read_image
+from tpsfm.photos import read_image
 
 HELD = {
     "query/day/milestone/2010-10-30_17-47-25_73.jpg": "view_002.jpg",

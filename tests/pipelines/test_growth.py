@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import calibration, growth
+from tpsfm.colmap import read_model
 from tpsfm.demo.dataset import camera_path
-from tpsfm.geometry.model import read_model
 
 
 def test_courtyards_stand_apart_and_keep_their_cameras():

@@ -14,10 +14,10 @@ from tpsfm.demo.dataset import render_scene
 from tpsfm.demo.rendering import View, look_at
 from tpsfm.evaluation.trajectory import absolute_errors, align_trajectory, read_trajectory, rmse, write_trajectory
 from tpsfm.features import Features
-from tpsfm.geometry.model import Camera
-from tpsfm.photos.images import read_image
+from tpsfm.geometry import Camera
+from tpsfm.photos import read_image
 
-CAMERA = Camera("PINHOLE", 640, 240, [400.0, 400.0, 320.5, 120.5])
+CAMERA = Camera("PINHOLE", 640, 240, [400.0, 400.0, 320.0, 120.0])
 
 
 @pytest.fixture(scope="module")

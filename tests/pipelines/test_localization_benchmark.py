@@ -6,10 +6,10 @@ from PIL import Image
 
 from pipelines import calibration, localization, retrieval
 from pipelines.chains import Limits
+from tpsfm.colmap import read_model
 from tpsfm.evaluation.localization import localization_errors
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.geometry.model import read_model
-from tpsfm.photos.images import probe
+from tpsfm.photos import read_photo
 
 
 def test_a_lost_photo_counts_as_wrong():
@@ -70,7 +70,7 @@ def test_the_index_holds_two_bytes_a_number():
 def test_photos_at_night_keep_their_exif(courtyard, tmp_path):
     path = courtyard / "images" / "view_000.jpg"
     localization.put(tmp_path / "night", {path.name: path}, dark=True)
-    assert probe(tmp_path / "night" / path.name).model == "demo camera"
+    assert read_photo(tmp_path / "night" / path.name).model == "demo camera"
     day, dark = (np.asarray(Image.open(file), float).mean() for file in (path, tmp_path / "night" / path.name))
     assert dark < 0.7 * day
 

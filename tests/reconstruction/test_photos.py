@@ -3,7 +3,7 @@
 import builtins
 import shutil
 
-from tpsfm.geometry.model import read_model
+from tpsfm.colmap import read_model
 from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
 
@@ -30,4 +30,4 @@ def test_a_photo_is_opened_for_its_record_and_for_its_pixels_alone(courtyard, tm
     images.mkdir()  # COLMAP insists
     for stage in (stages.pairs, stages.matching, stages.verification, stages.mapping):
         stage.run(workspace)
-    assert len(read_model(workspace.sparse).images) > 5
+    assert len(read_model(workspace.mapped).images) > 5

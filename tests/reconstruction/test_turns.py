@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import tpsfm
-from tpsfm.geometry.model import read_model
-from tpsfm.photos.images import read_image, turned, upright
+from tpsfm.colmap import read_model
+from tpsfm.photos import read_image, turned, upright
 from tpsfm.reconstruction import turns
 from tpsfm.reconstruction.report import describe
+from tpsfm.retrieval.vlad import train_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,13 @@ def test_turned_photos_are_mapped_and_localized(courtyard, tmp_path):
     near = np.linalg.norm(model.images[names[8]].center - results[names[9]].pose.center)
     far = np.linalg.norm(model.images[names[0]].center - model.images[names[5]].center)
     assert near < far
+
+
+def test_likely_pairs_are_the_most_alike_whatever_the_rows_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    previews = {f"{i:03}": [rng.normal(size=(9, 8)).astype(np.float16) for _ in range(4)] for i in range(40)}
+    vocabulary = train_vocabulary(rng.normal(size=(500, 8)).astype(np.float32), size=4)
+    expected = turns.likely_pairs(previews, vocabulary)
+    assert len(expected) >= 40 * turns.NEIGHBOURS / 2
+    monkeypatch.setattr(turns, "ROWS", 7)
+    assert turns.likely_pairs(previews, vocabulary) == expected

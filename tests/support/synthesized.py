@@ -6,7 +6,7 @@ import numpy as np
 import pycolmap
 
 from tpsfm import colmap
-from tpsfm.geometry.model import Pose
+from tpsfm.geometry import Pose
 from tpsfm.photos import Photo
 
 INFO = Photo(1024, 768)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tpsfm.demo.rendering import look_at
-from tpsfm.geometry.model import Camera, Model, Pose
+from tpsfm.geometry import Camera, Model, Pose
 
 GREEN, MAGENTA = (40, 220, 90), (230, 30, 220)
 

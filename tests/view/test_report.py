@@ -70,7 +70,7 @@ def test_a_report_of_a_map_without_points():
 
 def test_a_report_that_cannot_be_written(model, workspace, tmp_path):
     workspace.report = tmp_path / "missing" / "report.html"
-    with pytest.raises(TpsfmError, match="can't write"):
+    with pytest.raises(TpsfmError, match="cannot write"):
         write_report(workspace, model)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.support.viewed import GREEN, empty_model, make_model, near
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 from tpsfm.view import window
 from tpsfm.view.scene import BACKGROUND, PHOTO_COLOR, QUERY_COLOR, REACH, scene_of, view_rotation
 from tpsfm.view.snapshot import splat

@@ -43,7 +43,7 @@ def localize_(queries: Path, map_: Path | None, out: Path, add: bool, **given: A
         results = tpsfm.localize(queries, map_, out, add=add, progress=progress, **given)
     except KeyboardInterrupt:
         raise TpsfmError(
-            f"stopped; {out} tells of the photos done so far, the same command goes on from there"
+            f"stopped; {out} has the results of the photos done so far; the same command resumes"
         ) from None
     localized = sum(result.pose is not None for result in results)
     progress.say(f"localized           {localized} of {len(results)} photos")

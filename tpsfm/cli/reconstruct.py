@@ -11,6 +11,7 @@ from tpsfm.cli import terminal
 from tpsfm.cli.options import FOLDER, common_options, example, given_options, stage_options
 from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
@@ -22,7 +23,7 @@ from tpsfm.reconstruction.verification import Verification
 @click.command("reconstruct")
 @click.argument("images", type=FOLDER)
 @click.argument("out", type=FOLDER)
-@stage_options(Extraction, Turns, Pairing, Matching, Verification, Mapping)
+@stage_options(Extraction, Turns, Pairing, Matching, Verification, Mapping, Alignment)
 @example("tpsfm reconstruct photos/ map/ --max-keypoints 4096")
 def reconstruct_(images: Path, out: Path, **given: Any) -> None:
     """Build a 3D map of the folder IMAGES in the workspace OUT; run again, it goes on where it stopped."""
@@ -65,13 +66,13 @@ def match_(out: Path, **given: Any) -> None:
 
 @click.command("map")
 @click.argument("out", type=FOLDER)
-@stage_options(Verification, Mapping)
+@stage_options(Verification, Mapping, Alignment)
 @example("tpsfm map map/ --mapper global")
 def map_(out: Path, **given: Any) -> None:
     """Verify the matches of OUT and build the map in OUT/sparse."""
     from tpsfm.reconstruction.report import write_results
 
-    _run(["verification", "mapping"], out, given, finish=write_results)
+    _run(["verification", "mapping", "alignment"], out, given, finish=write_results)
 
 
 @click.command("demo")

@@ -1,31 +1,72 @@
-"""The adapter to COLMAP: the only place that imports pycolmap. Loading it costs a fraction of a second."""
+"""The adapter to COLMAP: the only place that imports pycolmap, which is loaded by the first call that needs it."""
 
-from tpsfm.colmap.absolute_pose import AbsolutePose, absolute_pose
-from tpsfm.colmap.cameras import CAMERA_MODELS, CAMERA_MODES, device, group_cameras
-from tpsfm.colmap.export import EXPORT_FORMATS, export
-from tpsfm.colmap.extension import extend_model
-from tpsfm.colmap.images import write_images
-from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
-from tpsfm.colmap.pair_table import PairTable
-from tpsfm.colmap.triangulation import to_binary, triangulate
-from tpsfm.colmap.verification import verified_inliers, verify_matches
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tpsfm.colmap.cameras import CAMERA_MODES, group_cameras
+from tpsfm.colmap.convention import camera_from_colmap, colmap_params
+from tpsfm.colmap.reader import read_model, read_observations, read_point_ids
+
+if TYPE_CHECKING:
+    from tpsfm.colmap.extension import extend_model
+    from tpsfm.colmap.formats import EXPORT_FORMATS, export
+    from tpsfm.colmap.images import write_images
+    from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
+    from tpsfm.colmap.pair_table import PairTable
+    from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
+    from tpsfm.colmap.projection import project
+    from tpsfm.colmap.refinement import Moved, refine_model
+    from tpsfm.colmap.triangulation import to_binary, triangulate
+    from tpsfm.colmap.verification import verified_inliers, verify_matches
 
 __all__ = [
-    "CAMERA_MODELS",
     "CAMERA_MODES",
     "EXPORT_FORMATS",
     "AbsolutePose",
+    "Moved",
     "PairTable",
     "absolute_pose",
-    "device",
+    "camera_from_colmap",
+    "colmap_params",
     "export",
     "extend_model",
     "group_cameras",
+    "project",
+    "read_model",
+    "read_observations",
+    "read_point_ids",
     "reconstruct_global",
     "reconstruct_incremental",
+    "refine_model",
     "to_binary",
     "triangulate",
     "verified_inliers",
     "verify_matches",
     "write_images",
 ]
+_MODULES = {  # of what needs pycolmap
+    "extension": ("extend_model",),
+    "formats": ("EXPORT_FORMATS", "export"),
+    "images": ("write_images",),
+    "mapping": ("reconstruct_global", "reconstruct_incremental"),
+    "pair_table": ("PairTable",),
+    "pnp": ("AbsolutePose", "absolute_pose"),
+    "projection": ("project",),
+    "refinement": ("Moved", "refine_model"),
+    "triangulation": ("to_binary", "triangulate"),
+    "verification": ("verified_inliers", "verify_matches"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is first asked for."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

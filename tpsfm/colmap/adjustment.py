@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tpsfm.colmap.cameras import to_colmap
-from tpsfm.colmap.loading import pycolmap
-from tpsfm.geometry.model import Camera
+from tpsfm.colmap.convention import to_colmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
+from tpsfm.geometry import Camera
 
 _PIXEL = 1.0  # of the Cauchy loss: an observation this far off counts half
 
@@ -36,14 +36,14 @@ def adjust(
         poses float64 [V, 3, 4] and points float64 [P, 3]. Source: Triggs et al., Bundle Adjustment, 1999.
     """
     model = pycolmap.Reconstruction()
-    model.add_camera_with_trivial_rig(to_colmap(camera))
+    model.add_camera_with_trivial_rig(colmap_camera(camera))
     config = pycolmap.BundleAdjustmentConfig()
     config.set_constant_cam_intrinsics(1)
     row = np.empty(len(views), np.int64)  # of an observation among those of its view
     for view, pose in enumerate(poses):
         own = np.flatnonzero(views == view)
         row[own] = np.arange(len(own))
-        image = pycolmap.Image(str(view), keypoints[own].astype(float) + 0.5, camera_id=1, image_id=view + 1)
+        image = pycolmap.Image(str(view), to_colmap(keypoints[own].astype(float)), camera_id=1, image_id=view + 1)
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
         config.add_image(view + 1)
         if view < fixed:

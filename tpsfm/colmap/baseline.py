@@ -69,12 +69,14 @@ def match(database: Path, threads: int, seed: int) -> None:
     pycolmap.match_exhaustive(
         database,
         matching_options=_matching(threads),
-        verification_options={"ransac": {"random_seed": seed}},
+        verification_options=pycolmap.TwoViewGeometryOptions({"ransac": {"random_seed": seed}}),
         device=pycolmap.Device.cpu,
     )
 
 
-def build_map(database: Path, images: str | Path, names: Sequence[str], out: Path, threads: int, seed: int):
+def build_map(
+    database: Path, images: str | Path, names: Sequence[str], out: Path, threads: int, seed: int
+) -> tuple[pycolmap.Reconstruction, Path]:
     """Map the photos of those names, or all for none.
 
     Returns:
@@ -85,7 +87,9 @@ def build_map(database: Path, images: str | Path, names: Sequence[str], out: Pat
     """
     options = {"num_threads": threads, "random_seed": seed, "image_names": list(names)}
     options["mapper"] = {"num_threads": threads, "random_seed": seed}
-    models = largest_first(pycolmap.incremental_mapping(database, images, out, options=options))
+    models = largest_first(
+        pycolmap.incremental_mapping(database, images, out, options=pycolmap.IncrementalPipelineOptions(options))
+    )
     if not models:
         raise TpsfmError(f"COLMAP's chain made no map of '{images}'")
     sparse = out / "sparse"
@@ -95,7 +99,7 @@ def build_map(database: Path, images: str | Path, names: Sequence[str], out: Pat
 
 
 def matching_seconds(descriptors: Sequence[np.ndarray], threads: int = -1) -> tuple[float, list[np.ndarray]]:
-    """How long COLMAP takes to match every pair of images on the CPU, by mutual nearest neighbours without a ratio.
+    """The time COLMAP takes to match every pair of images on the CPU, by mutual nearest neighbours without a ratio.
 
     Args:
         descriptors: uint8 [N, 128] by image, of norm 512 as SIFT's.
@@ -127,7 +131,7 @@ def matching_seconds(descriptors: Sequence[np.ndarray], threads: int = -1) -> tu
             return seconds, [db.read_matches(first, second) for first, second in numbers]
 
 
-def _matching(threads: int):
+def _matching(threads: int) -> pycolmap.FeatureMatchingOptions:
     options = pycolmap.FeatureMatchingOptions()
     options.num_threads = threads
     return options

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.colmap.baseline import build_map, extract, match
+from tpsfm.colmap.convention import from_colmap
 from tpsfm.colmap.database import open_database
+from tpsfm.colmap.loading import pycolmap
 
 
 def sift_map_and_matches(
@@ -51,7 +53,7 @@ def sift_map_and_matches(
         return sparse, {name: _lifted(db, model, ids[name]) for name in queries}
 
 
-def _lifted(db, model, query: int) -> tuple[np.ndarray, np.ndarray]:
+def _lifted(db: pycolmap.Database, model: pycolmap.Reconstruction, query: int) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints [M, 2] of a query and the model's points [M, 3] that its matches lead to."""
     votes: dict[int, Counter] = {}
     for image in model.reg_image_ids():
@@ -61,6 +63,6 @@ def _lifted(db, model, query: int) -> tuple[np.ndarray, np.ndarray]:
             if points[other].has_point3D():
                 votes.setdefault(int(keypoint), Counter())[points[other].point3D_id] += 1
     rows = sorted(votes)
-    pixels = db.read_keypoints(query)[rows, :2].astype(np.float64) - 0.5
-    points = [model.point3D(votes[row].most_common(1)[0][0]).xyz for row in rows]
-    return pixels, np.array(points, float).reshape(-1, 3)
+    pixels = from_colmap(db.read_keypoints(query)[rows, :2].astype(np.float64))
+    seen = [model.point3D(votes[row].most_common(1)[0][0]).xyz for row in rows]
+    return pixels, np.array(seen, float).reshape(-1, 3)

@@ -13,7 +13,9 @@ from tpsfm.errors import TpsfmError
 
 @contextmanager
 def open_database(path: str | Path, create: bool = False) -> Iterator[pycolmap.Database]:
-    """COLMAP's database at `path`, closed at the end.
+    """COLMAP's database at `path`, closed at the end; each write is in the file when it returns.
+
+    There is no `pycolmap.DatabaseTransaction` here: it aborts the process where its end finds the disk full.
 
     Raises:
         TpsfmError: it is missing, damaged or can't be written.

@@ -1,22 +1,23 @@
-"""A map with further photos of known pose: registered, their points triangulated, all adjusted."""
+"""Extend a model with images of known poses: register them, triangulate their points, adjust all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tpsfm.colmap.cameras import to_colmap
+from tpsfm.colmap.convention import colmap_params
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.known_poses import add_camera, add_image
-from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
 from tpsfm.colmap.verification import count_inliers, two_view_geometries
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera, Pose
+from tpsfm.geometry import Camera, Pose
 
-_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees, of the points that stay after the adjustment; COLMAP's
+_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees, by which points are filtered after the adjustment; COLMAP's
 
 
 def extend_model(
@@ -35,7 +36,7 @@ def extend_model(
     Args:
         model: the map's folder, which is only read.
         database: a copy of its database; the photos are added to it.
-        images: folder of all photos, the map's and the new ones, for the colours of the points.
+        images: folder of all photos, the map's and the new ones, from which the points get their colours.
         output: folder of the new model.
         photos: camera and pose of each new photo by its name, which is new to the database.
         keypoints: name -> float32 [N, 2], of a new photo, in tpsfm's pixels.
@@ -46,8 +47,9 @@ def extend_model(
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
     pycolmap.set_random_seed(seed)
+    options: Any = {"random_seed": seed, "num_threads": 1, "triangulation": {"random_seed": seed}}
     reconstruction = pycolmap.Reconstruction(model)
-    with open_database(database) as db, pycolmap.DatabaseTransaction(db):
+    with open_database(database) as db:
         _register(reconstruction, db, photos, keypoints)
         _write_pairs(db, matches, seed, threads)
     try:
@@ -57,7 +59,7 @@ def extend_model(
             images,
             output,
             clear_points=False,
-            options={"random_seed": seed, "num_threads": 1, "triangulation": {"random_seed": seed}},
+            options=options,
         )
     except RuntimeError as error:
         raise TpsfmError(f"can't extend the map in '{output}': {str(error).splitlines()[0]}") from error
@@ -67,8 +69,8 @@ def extend_model(
     write_models([reconstruction], output, images, threads)
 
 
-def _adjust(reconstruction) -> None:
-    """Bundle adjustment of all photos and points; two photos hold the frame."""
+def _adjust(reconstruction: pycolmap.Reconstruction) -> None:
+    """Bundle adjustment of all images and points; two images fix the gauge."""
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in reconstruction.reg_image_ids():
         config.add_image(image_id)
@@ -79,25 +81,32 @@ def _adjust(reconstruction) -> None:
     pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
 
 
-def _register(reconstruction, db, photos, keypoints) -> None:
+def _register(
+    reconstruction: pycolmap.Reconstruction,
+    db: pycolmap.Database,
+    photos: Mapping[str, tuple[Camera, Pose]],
+    keypoints: Callable[[str], np.ndarray],
+) -> None:
     first = max((image.image_id for image in db.read_all_images()), default=0) + 1
     for image_id, (name, (camera, pose)) in enumerate(sorted(photos.items()), first):
         add_image(reconstruction, db, image_id, name, _camera_id(reconstruction, db, camera), pose, keypoints(name))
 
 
-def _camera_id(reconstruction, db, camera: Camera) -> int:
-    """The id of a camera of the model that equals this one, else of a new one, whose rig has the same id."""
+def _camera_id(reconstruction: pycolmap.Reconstruction, db: pycolmap.Database, camera: Camera) -> int:
+    """The id of the model's camera that equals this one, else of a new one, whose rig has the same id."""
     for camera_id, other in reconstruction.cameras.items():
         same = (other.model.name, other.width, other.height) == (camera.model, camera.width, camera.height)
-        if same and np.array_equal(other.params, camera.params):
+        if same and np.array_equal(other.params, colmap_params(camera)):
             return camera_id
     known = [*reconstruction.cameras, *(other.camera_id for other in db.read_all_cameras())]
     camera_id = max(known, default=0) + 1
-    add_camera(reconstruction, db, to_colmap(camera, camera_id))
+    add_camera(reconstruction, db, colmap_camera(camera, camera_id))
     return camera_id
 
 
-def _write_pairs(db, matches, seed: int, threads: int) -> None:
+def _write_pairs(
+    db: pycolmap.Database, matches: Iterable[tuple[str, str, np.ndarray]], seed: int, threads: int
+) -> None:
     """Write the matches and the two-view geometries of their pairs."""
     images = {image.image_id: image for image in db.read_all_images()}
     ids = {image.name: image_id for image_id, image in images.items()}

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tpsfm.colmap.cameras import CAMERA_MODELS, initial_focal
+from tpsfm.colmap.cameras import initial_focal
+from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.database import open_database, write_camera, write_image
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.pair_table import PairTable
 from tpsfm.errors import TpsfmError
+from tpsfm.geometry import CAMERA_MODELS
 from tpsfm.photos import Photo
-
-_GPS_VARIANCE = np.diag([5.0, 5.0, 10.0]) ** 2  # square metres, of a phone under open sky; EXIF gives none
 
 
 def write_images(
@@ -47,10 +47,9 @@ def write_images(
         if key and table.images_key == key:
             return
         table.clear_images()
-    with open_database(path) as db, pycolmap.DatabaseTransaction(db):
+    with open_database(path) as db:
         for name, image_id in _write_images(db, photos, camera_of, camera_model).items():
-            # COLMAP's origin is the corner of the top-left pixel, half a pixel from its centre.
-            db.write_keypoints(image_id, np.asarray(keypoints(name), np.float32) + np.float32(0.5))
+            db.write_keypoints(image_id, to_colmap(np.asarray(keypoints(name), np.float32)))
     with PairTable(path) as table:
         table.images_key = key
 
@@ -76,16 +75,5 @@ def _write_images(
     for image_id, name in enumerate(sorted(photos), start=1):
         image = pycolmap.Image(name=name, camera_id=sensors[camera_of[name]], image_id=image_id)
         write_image(db, image)
-        if photos[name].gps is not None:
-            db.write_pose_prior(_gps_prior(image, photos[name].gps))
         ids[name] = image_id
     return ids
-
-
-def _gps_prior(image: Any, gps: tuple[float, float, float]) -> Any:
-    return pycolmap.PosePrior(
-        corr_data_id=image.data_id,
-        position=np.nan_to_num(np.array(gps, float)),  # without an altitude: at sea level
-        position_covariance=_GPS_VARIANCE,
-        coordinate_system=pycolmap.PosePriorCoordinateSystem.WGS84,
-    )

@@ -7,11 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import read_model
+from tpsfm.io.atomic import replace_folder
 
 _log = logging.getLogger("tpsfm")
 
@@ -70,20 +72,22 @@ def reconstruct_incremental(
     """
     connected = _connected(database)
 
-    def run(folder: str, options: dict, mapper: dict) -> list:
+    def run(folder: str, options: dict[str, Any], mapper: dict[str, Any]) -> list:
         steps = _Steps(progress)
         pycolmap.set_random_seed(seed)
         models = pycolmap.incremental_mapping(
             database,
             images,
             folder,
-            options={
-                **_OPTIONS,
-                **options,
-                "random_seed": seed,
-                "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
-                "triangulation": {"random_seed": seed},
-            },
+            options=pycolmap.IncrementalPipelineOptions(
+                {
+                    **_OPTIONS,
+                    **options,
+                    "random_seed": seed,
+                    "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
+                    "triangulation": {"random_seed": seed},
+                }
+            ),
             initial_image_pair_callback=steps.start,
             next_image_callback=steps.next,
         )
@@ -119,11 +123,13 @@ def reconstruct_global(
                 database,
                 images,
                 folder,
-                options={
-                    "random_seed": seed,
-                    "num_threads": 1,  # for the same reason as in _OPTIONS
-                    "mapper": {"random_seed": seed, "num_threads": 1},
-                },
+                options=pycolmap.GlobalPipelineOptions(
+                    {
+                        "random_seed": seed,
+                        "num_threads": 1,  # for the same reason as in _OPTIONS
+                        "mapper": {"random_seed": seed, "num_threads": 1},
+                    }
+                ),
             )
     return write_models(largest_first(models), Path(output), images, threads)
 
@@ -167,20 +173,16 @@ def write_models(models: list, output: Path, images: str | Path, threads: int) -
     """Colour COLMAP's reconstructions and write them, the first at the top of `output`, whole or not at all."""
     if not models:
         return []
-    new, old = output.with_name(output.name + ".new"), output.with_name(output.name + ".old")
+    new = output.with_name(output.name + ".new")
     try:
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         for number, model in enumerate(models):
             folder = new / str(number) if number else new
             folder.mkdir(parents=True)
             model.extract_colors_for_all_images(images, threads)
             model.write_binary(folder)
             read_model(folder)  # COLMAP doesn't notice a full disk
-        if output.exists():
-            output.rename(old)
-        new.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError) as error:
         raise TpsfmError(f"can't write the map to '{output}': {error}") from None
+    replace_folder(new, output)
     return [output / str(number) if number else output for number in range(len(models))]

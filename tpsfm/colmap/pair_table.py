@@ -62,9 +62,10 @@ class PairTable:
         try:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
-            if not create or isinstance(error, sqlite3.OperationalError):
-                problem = "can't be opened" if isinstance(error, sqlite3.OperationalError) else "is damaged"
-                raise TpsfmError(f"the database '{path}' {problem} ({error}); delete it and run again") from None
+            if isinstance(error, sqlite3.OperationalError):  # no room, no permission, locked
+                raise TpsfmError(f"can't open the database '{path}': {error}; mend that and run again") from None
+            if not create:
+                raise TpsfmError(f"the database '{path}' is damaged ({error}); delete it and run again") from None
             log.warning("%s was damaged (%s): its pairs are matched again", path, error)
             remove_database(self.path)
             self._connection = self._open()

@@ -1,4 +1,4 @@
-"""A map by known poses: the cameras stay where they are, the points are triangulated from new features."""
+"""A map from known cameras and poses: only its points are estimated."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import tempfile
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tpsfm.colmap.cameras import to_colmap
 from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.known_poses import add_camera, add_image
-from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 
 _CACHED_IMAGES = 256  # how many images' rays are kept in memory
-_MIN_MATCHES = 10  # that agree with the known motion, for a pair to count
+_MIN_INLIERS = 10  # to the known motion, of a pair whose matches are used
 
 
 def triangulate(
@@ -34,13 +34,13 @@ def triangulate(
 ) -> int:
     """Triangulate matches between images of known cameras and poses, and write the map.
 
-    A match counts where its Sampson error by the known motion is small (Hartley and Zisserman, 2004, eq. 11.9). A point
-    needs three images, as COLMAP has it. Points are adjusted, cameras and poses are not.
+    An inlier is a match whose Sampson error (Hartley and Zisserman, 2004, eq. 11.9) under the known motion is small. A
+    point needs three images, as in COLMAP. Points are adjusted, cameras and poses are not.
 
     Args:
         known: cameras and poses of the images; its points are not used.
         database: the database to write, in place of any that is there.
-        images: the image folder, read for the colours of the points.
+        images: the image folder, from which the points get their colours.
         output: folder of the new map, in place of any that is there.
         keypoints: name -> float32 [N, 2], in tpsfm's pixels.
         matches: (name0, name1, uint32 [M, 2] indices of keypoints).
@@ -57,12 +57,12 @@ def triangulate(
     pycolmap.set_random_seed(seed)
     model = pycolmap.Reconstruction()
     remove_database(database)
-    with open_database(database, create=True) as db, pycolmap.DatabaseTransaction(db):
+    with open_database(database, create=True) as db:
         _write_images(model, db, known, keypoints)
         agreed = _write_pairs(model, db, matches, max_error)
     if not agreed:
         raise TpsfmError(f"no map in '{output}': no match agrees with the known poses; are they world to camera?")
-    options = {
+    options: Any = {
         "random_seed": seed,
         "num_threads": threads,
         "extract_colors": False,
@@ -82,7 +82,7 @@ def triangulate(
 
 
 def to_binary(folder: Path, output: Path) -> None:
-    """Write a model that COLMAP can read, text or binary, in the binary files of `tpsfm.geometry.model.read_model`.
+    """Write a model that COLMAP can read, text or binary, in the binary files of `tpsfm.colmap.reader.read_model`.
 
     Raises:
         TpsfmError: it can't be read or written.
@@ -94,18 +94,25 @@ def to_binary(folder: Path, output: Path) -> None:
         raise TpsfmError(f"can't read the model in '{folder}': {str(error).splitlines()[0]}") from None
 
 
-def _write_images(model, db, known: Model, keypoints: Callable[[str], np.ndarray]) -> None:
+def _write_images(
+    model: pycolmap.Reconstruction, db: pycolmap.Database, known: Model, keypoints: Callable[[str], np.ndarray]
+) -> None:
     ids = {camera_id: number for number, camera_id in enumerate(sorted(known.cameras), start=1)}
     for camera_id, number in ids.items():
-        camera = to_colmap(known.cameras[camera_id], number)
+        camera = colmap_camera(known.cameras[camera_id], number)
         camera.has_prior_focal_length = True
         add_camera(model, db, camera)
     for image_id, (name, pose) in enumerate(sorted(known.images.items()), start=1):
         add_image(model, db, image_id, name, ids[pose.camera_id], pose, keypoints(name))
 
 
-def _write_pairs(model, db, matches, max_error: float) -> int:
-    """Write all matches, and those that agree as two-view geometries; how many pairs have such."""
+def _write_pairs(
+    model: pycolmap.Reconstruction,
+    db: pycolmap.Database,
+    matches: Iterable[tuple[str, str, np.ndarray]],
+    max_error: float,
+) -> int:
+    """Write all matches, and the inliers to the known motion as two-view geometries; returns how many of these."""
     images = {image.name: image for image in model.images.values()}
 
     @lru_cache(_CACHED_IMAGES)
@@ -126,7 +133,7 @@ def _write_pairs(model, db, matches, max_error: float) -> int:
         focal = (one.camera.mean_focal_length() + two.camera.mean_focal_length()) / 2
         errors = focal * np.sqrt(pycolmap.compute_squared_sampson_error(*ends, essential))
         inliers = indices[errors <= max_error]
-        if len(inliers) < _MIN_MATCHES:
+        if len(inliers) < _MIN_INLIERS:
             continue
         geometry = pycolmap.TwoViewGeometry(
             {

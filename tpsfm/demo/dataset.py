@@ -132,8 +132,8 @@ def report_errors(model: Path, truth: Path) -> list[str]:
 
     The map is aligned with the known camera centres by a least-squares similarity.
     """
+    from tpsfm.colmap import read_model
     from tpsfm.evaluation.poses import aligned_errors, load_poses, pose_auc, pose_errors
-    from tpsfm.geometry.model import read_model
 
     known, found = load_poses(truth), read_model(model).images
     metres, degrees = aligned_errors(known, found)

@@ -74,23 +74,46 @@ def _to_nearest(keypoints: np.ndarray, others: np.ndarray, homography: np.ndarra
     return np.array([match.distance for match in matches])
 
 
+def estimate_homography(
+    points0: np.ndarray, points1: np.ndarray, threshold: float = 3.0, polish: bool = False
+) -> np.ndarray | None:
+    """The homography [3, 3] of matches by MAGSAC++ (Barath et al., CVPR 2020), None where none is found.
+
+    Args:
+        points0, points1: [M, 2] matched points, pixels.
+        threshold: of the estimator, pixels.
+        polish: fit it once more, by least squares to the matches within the threshold.
+    """
+    if len(points0) < 4:
+        return None
+    found, _ = cv2.findHomography(points0, points1, cv2.USAC_MAGSAC, threshold, maxIters=10000, confidence=0.9999)
+    if found is None or not polish:
+        return found
+    near = np.linalg.norm(warp_points(points0, found) - points1, axis=1) < threshold
+    polished = cv2.findHomography(points0[near], points1[near], 0)[0] if near.sum() >= 4 else None
+    return found if polished is None else polished
+
+
 def corner_error(
-    points0: np.ndarray, points1: np.ndarray, homography: np.ndarray, size: tuple[int, int], threshold: float = 3.0
+    points0: np.ndarray,
+    points1: np.ndarray,
+    homography: np.ndarray,
+    size: tuple[int, int],
+    threshold: float = 3.0,
+    polish: bool = False,
 ) -> float:
-    """Mean error of the first image's four corners under the homography that MAGSAC++ estimates from matches.
+    """Mean error of the first image's four corners under the homography that is estimated from matches.
 
     Args:
         points0, points1: [M, 2] matched points, pixels.
         homography: the true one, [3, 3].
         size: (width, height) of the first image.
-        threshold: of the estimator, pixels.
+        threshold, polish: as in `estimate_homography`.
 
     Returns:
         Pixels; inf where no homography is found. Source: SuperPoint, CVPR 2018.
     """
-    if len(points0) < 4:
-        return float("inf")
-    found, _ = cv2.findHomography(points0, points1, cv2.USAC_MAGSAC, threshold, maxIters=10000, confidence=0.9999)
+    found = estimate_homography(points0, points1, threshold, polish)
     if found is None:
         return float("inf")
     width, height = size

@@ -8,8 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.evaluation.poses import rotation_angle
-from tpsfm.geometry.model import Pose
+from tpsfm.geometry import Pose, Sim3, rotation_angle
 
 # (share of the extent, degrees): fine, the goal of the hold-out, coarse.
 THRESHOLDS = ((0.0025, 0.25), (0.005, 0.5), (0.02, 2.0))
@@ -17,9 +16,7 @@ _MOST_PAIRS = 2000
 _OUTLIER = 5.0  # times the median residual
 
 
-def align_map(
-    truth: Mapping[str, Pose], mapped: Mapping[str, Pose], seed: int = 0
-) -> tuple[float, np.ndarray, np.ndarray]:
+def align_map(truth: Mapping[str, Pose], mapped: Mapping[str, Pose], seed: int = 0) -> Sim3:
     """The similarity that aligns a map with known poses, robust to wrong cameras in the map.
 
     Each camera contributes its centre and the tips of its three axes, half the truth's extent long: centres alone
@@ -31,7 +28,7 @@ def align_map(
         seed: of the choice of pairs, where there are too many to try all.
 
     Returns:
-        scale, rotation [3, 3] and translation [3]: truth = scale · rotation @ map + translation.
+        From the map's world to the truth's.
 
     Raises:
         TpsfmError: fewer than three photos are in both.
@@ -43,17 +40,16 @@ def align_map(
     turns = np.array([truth[name].rotation.T @ mapped[name].rotation for name in names])
     target, source = (np.array([poses[name].center for name in names]) for poses in (truth, mapped))
 
-    def fit(rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    def fit(rows: np.ndarray) -> Sim3:
         a, b = target[rows] - target[rows].mean(0), source[rows] - source[rows].mean(0)
         scale = float(np.sqrt((a**2).sum() / max((b**2).sum(), 1e-300)))  # Horn, 1987: whatever the rotation
         u, _, vt = np.linalg.svd(scale * a.T @ b + length**2 * turns[rows].sum(0))
         rotation = u * [1, 1, np.sign(np.linalg.det(u @ vt))] @ vt
-        return scale, rotation, target[rows].mean(0) - scale * rotation @ source[rows].mean(0)
+        return Sim3(scale, rotation, target[rows].mean(0) - scale * rotation @ source[rows].mean(0))
 
-    def residuals(similarity: tuple[float, np.ndarray, np.ndarray]) -> np.ndarray:
-        scale, rotation, translation = similarity
-        distance = np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
-        return distance + length * np.array([rotation_angle(rotation.T @ turn) for turn in turns])
+    def residuals(onto: Sim3) -> np.ndarray:
+        distance = np.linalg.norm(onto(source) - target, axis=1)
+        return distance + length * np.array([rotation_angle(onto.rotation.T @ turn) for turn in turns])
 
     pairs = np.array(list(combinations(range(len(names)), 2)))
     if len(pairs) > _MOST_PAIRS:
@@ -80,16 +76,16 @@ def localization_errors(
     Raises:
         TpsfmError: fewer than three photos of the map have a known pose.
     """
-    scale, rotation, translation = align_map(truth, mapped)
+    onto = align_map(truth, mapped)
     position, angle = [], []
     for name, pose in localized.items():
         if pose is None:
             position.append(np.inf)
             angle.append(np.inf)
             continue
-        center = scale * rotation @ pose.center + translation
+        center = onto(pose.center)
         position.append(float(np.linalg.norm(center - truth[name].center)))
-        angle.append(float(np.degrees(rotation_angle(truth[name].rotation @ rotation @ pose.rotation.T))))
+        angle.append(float(np.degrees(rotation_angle(truth[name].rotation @ onto.rotation @ pose.rotation.T))))
     return np.array(position), np.array(angle)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Pose
+from tpsfm.geometry import Pose, Sim3, rotation_angle
 
 
 def load_poses(path: str | Path) -> dict[str, Pose]:
@@ -75,25 +75,6 @@ def pose_auc(errors: np.ndarray, thresholds: Sequence[float] = (1, 3, 5, 10)) ->
     return [float(np.clip(1 - errors / threshold, 0, None).mean()) for threshold in thresholds]
 
 
-def align(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The least-squares similarity between two sets of points.
-
-    Args:
-        source, target: [N, 3], N >= 2.
-
-    Returns:
-        scale, rotation [3, 3] and translation [3]: target ≈ scale · source @ rotation.T + translation.
-        Source: Umeyama, PAMI 1991.
-    """
-    mean_source, mean_target = source.mean(0), target.mean(0)
-    centred = source - mean_source
-    u, spectrum, vt = np.linalg.svd((target - mean_target).T @ centred)
-    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    rotation = u * sign @ vt
-    scale = float((spectrum * sign).sum() / max((centred**2).sum(), 1e-300))
-    return scale, rotation, mean_target - scale * rotation @ mean_source
-
-
 def aligned_errors(truth: Mapping[str, Pose], estimated: Mapping[str, Pose]) -> tuple[np.ndarray, np.ndarray]:
     """Errors of each camera after a map is aligned with the known centres.
 
@@ -108,9 +89,9 @@ def aligned_errors(truth: Mapping[str, Pose], estimated: Mapping[str, Pose]) -> 
         return np.zeros(0), np.zeros(0)
     known = np.array([truth[name].center for name in names])
     found = np.array([estimated[name].center for name in names])
-    scale, rotation, translation = align(found, known)
-    distance = np.linalg.norm(scale * found @ rotation.T + translation - known, axis=1)
-    angles = [rotation_angle(truth[name].rotation @ rotation @ estimated[name].rotation.T) for name in names]
+    onto = Sim3.fit(found, known)
+    distance = np.linalg.norm(onto(found) - known, axis=1)
+    angles = [rotation_angle(truth[name].rotation @ onto.rotation @ estimated[name].rotation.T) for name in names]
     return distance, np.degrees(angles)
 
 
@@ -118,13 +99,6 @@ def _pair_error(truth0: Pose, truth1: Pose, pose0: Pose, pose1: Pose) -> float:
     angle = rotation_angle(_relative_rotation(truth0, truth1) @ _relative_rotation(pose0, pose1).T)
     direction = _angle(_baseline(truth0, truth1), _baseline(pose0, pose1))
     return float(np.degrees(max(angle, direction)))
-
-
-def rotation_angle(rotation: np.ndarray) -> float:
-    """The angle of a rotation in radians, by atan2, which is precise at small angles where the arc cosine is not."""
-    twist = rotation - rotation.T
-    sine = np.linalg.norm([twist[2, 1], twist[0, 2], twist[1, 0]]) / 2
-    return float(np.arctan2(sine, (np.trace(rotation) - 1) / 2))
 
 
 def _relative_rotation(pose0: Pose, pose1: Pose) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.evaluation.poses import align, rotation_angle
+from tpsfm.geometry import Sim3, rotation_angle
 
 ALIGNMENTS = ("none", "se3", "sim3")
 
@@ -62,12 +62,10 @@ def align_trajectory(truth: np.ndarray, estimated: np.ndarray, alignment: str) -
     if alignment == "none":
         return estimated.copy()
     source, target = estimated[:, :3, 3], truth[:, :3, 3]
-    scale, rotation, _ = align(source, target)
-    if alignment == "se3":
-        scale = 1.0
+    onto = Sim3.fit(source, target, scaled=alignment == "sim3")
     moved = estimated.copy()
-    moved[:, :3, :3] = rotation @ estimated[:, :3, :3]
-    moved[:, :3, 3] = scale * (source - source.mean(0)) @ rotation.T + target.mean(0)
+    moved[:, :3, :3] = onto.rotation @ estimated[:, :3, :3]
+    moved[:, :3, 3] = onto(source)
     return moved
 
 

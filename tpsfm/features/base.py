@@ -61,7 +61,7 @@ class Extractor(ABC):
         dim: descriptor dimension D.
         device: where it computes, and where its descriptors are matched.
         ratio: Lowe's ratio that suits its descriptors where the user gives none; None tests nothing.
-        for_maps: options it takes where a map is made, in which geometry weeds out what doesn't match.
+        map_options: its constructor's options where a map is made: geometric verification removes weak keypoints there.
         vocabulary: what makes global descriptors of its local ones, or None where none is shipped.
     """
 
@@ -69,7 +69,7 @@ class Extractor(ABC):
     dim: int
     device: torch.device | str = "cpu"
     ratio: float | None = None
-    for_maps: ClassVar[dict[str, Any]] = {}
+    map_options: ClassVar[dict[str, Any]] = {}
     vocabulary: Vocabulary | None = None
 
     @abstractmethod

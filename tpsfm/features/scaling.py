@@ -7,7 +7,8 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Features
-from tpsfm.photos.images import check_pixels
+from tpsfm.geometry import rescale_points
+from tpsfm.photos import check_pixels
 
 
 def check_limits(max_keypoints: int, max_size: int) -> None:
@@ -50,7 +51,7 @@ def enlarged(features: Features, image: np.ndarray, mask: np.ndarray | None) -> 
     """Features of a reduced image, in pixels of the whole one; what then lies outside the whole mask is dropped."""
     height, width = image.shape[:2]
     scale = np.array([width, height]) / np.array(features.image_size)
-    keypoints = ((features.keypoints + 0.5) * scale - 0.5).astype(np.float32)
+    keypoints = rescale_points(features.keypoints, scale).astype(np.float32)
     whole = Features(keypoints, features.scores, features.descriptors, (width, height))
     if mask is None:
         return whole

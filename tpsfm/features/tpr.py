@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from tpsfm.device import choose_device, computes_bfloat16
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Extractor, Features
 from tpsfm.features.scaling import check_limits, enlarged, reduced
+from tpsfm.geometry import rescale_points
 
 CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
-CROWDING = 1.0  # the odds of a cell's n-th best keypoint are divided by n to this power
-LEAST = 1000  # keypoints that stay, however low their scores
+CELL_EXPONENT = 1.0  # the odds of a cell's n-th best keypoint are divided by n to this power
+MIN_KEYPOINTS = 1000  # that are kept, however low their scores
 
 
 class TPR(Extractor):
@@ -34,9 +35,9 @@ class TPR(Extractor):
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1" ...
         weights: a safetensors file; None takes the one that is shipped.
         nms_radius: no two keypoints of one scale lie closer than this, pixels of that scale.
-        min_score: of more than `LEAST` keypoints those below this score, in [0, 1], are left out: of those above, half
-            match or so.
-        scales: sizes of the image that are searched; several bear photos taken from different distances.
+        min_score: of more than `MIN_KEYPOINTS` keypoints those below this score, in [0, 1], are dropped; about half of
+            those above match.
+        scales: sizes at which the image is searched, 1.0 the whole; several scales add scale robustness.
         octaves: how often each is searched: as it is, at half its size, at a quarter ...
 
     Raises:
@@ -45,7 +46,7 @@ class TPR(Extractor):
 
     name = "tpr"
     ratio = 0.9
-    for_maps: ClassVar = {"min_score": 0.0}  # twice the points, and poses more exact
+    map_options: ClassVar[dict[str, Any]] = {"min_score": 0.0}  # twice the points, and more accurate poses
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class TPR(Extractor):
         strong = merged.scores >= self.min_score
         spread = replace(merged, scores=spread_scores(merged))
         best = np.argsort(-spread.scores, kind="stable")
-        best = best[strong[best] | (np.arange(len(best)) < LEAST)][: self.max_keypoints]
+        best = best[strong[best] | (np.arange(len(best)) < MIN_KEYPOINTS)][: self.max_keypoints]
         return enlarged(spread.select(best), image, mask)
 
     def _from_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Iterator[Features]:
@@ -116,8 +117,13 @@ class TPR(Extractor):
                 return
             mask = None if permitted is None else permitted[::size, ::size][: logits.shape[0], : logits.shape[1]]
             points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
+<<<<<<< HEAD
             descriptors = self.network.descriptors_at(dense.descriptors, points[None])[0]
             arrays = (size * (points + 0.5) - 0.5, scores, F.normalize(descriptors, dim=-1))
+=======
+            descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
+            arrays = (rescale_points(points, size), scores, F.normalize(descriptors, dim=-1))
+>>>>>>> main
             keypoints, scores_, vectors = (x.cpu().numpy() for x in arrays)
             yield enlarged(Features(keypoints, scores_, vectors, grey.shape[::-1]), whole, None)
 
@@ -130,7 +136,7 @@ def spread_scores(features: Features) -> np.ndarray:
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
     rank = np.empty(len(order), int)
     rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    odds = features.scores / (1 - features.scores).clip(1e-6) / (1 + rank) ** CROWDING
+    odds = features.scores / (1 - features.scores).clip(1e-6) / (1 + rank) ** CELL_EXPONENT
     return (odds / (1 + odds)).astype(np.float32)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tpsfm.features.base import Extractor, Features
-from tpsfm.photos.images import decoded_keypoints, upright
+from tpsfm.photos import decoded_keypoints, upright
 
 
 def upright_features(extractor: Extractor, image: np.ndarray, mask: np.ndarray | None, orientation: int) -> Features:

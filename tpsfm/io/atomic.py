@@ -1,8 +1,9 @@
-"""Files that are replaced whole or not at all."""
+"""Files and folders that are replaced whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,3 +32,22 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         raise TpsfmError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a folder that is complete in the place of another, which may not exist.
+
+    After a crash in between, the former folder lies beside it under the suffix ".old", and neither may be in place.
+
+    Raises:
+        TpsfmError: it can't be done.
+    """
+    old = folder.with_name(f"{folder.name}.old")
+    try:
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise TpsfmError(f"cannot write {folder}: {error.strerror or error}") from error

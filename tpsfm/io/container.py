@@ -17,6 +17,8 @@ import zlib
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast
 
 import h5py
 import numpy as np
@@ -31,6 +33,8 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _RESERVE = 1 << 20  # bytes; far more than HDF5's tables grow by in one change
 
 log = logging.getLogger("tpsfm")
+
+AnyContainer = TypeVar("AnyContainer", bound="Container")
 
 
 class Container:
@@ -70,10 +74,12 @@ class Container:
                 raise TpsfmError(f"{self.path} is damaged or was not closed; run '{self.command}' again")
             self._repair()
 
-    def __enter__(self):
+    def __enter__(self: AnyContainer) -> AnyContainer:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -185,7 +191,7 @@ class Container:
             group = self._group(path)
             places = records.decode(_read(group, record))["arrays"]
             arrays = {name: _read(group, name) for name in names}
-            whole = all(zlib.crc32(array) == places[name][-1] for name, array in arrays.items())
+            whole = all(_checksum(array) == places[name][-1] for name, array in arrays.items())
         except _UNREADABLE as error:
             log.debug("%s: %s", self.path, error)
             whole = False
@@ -277,7 +283,7 @@ def _append(group: h5py.Group, name: str, array: np.ndarray) -> list:
     space = h5py.h5s.create_simple(array.shape)  # half the time of create_dataset
     dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(array.dtype), space)
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
-    return [array.dtype.str, array.shape, dataset.get_offset() or 0, zlib.crc32(array)]
+    return [array.dtype.str, array.shape, dataset.get_offset() or 0, _checksum(array)]
 
 
 def _read(group: h5py.Group, name: str) -> np.ndarray:
@@ -288,6 +294,10 @@ def _read(group: h5py.Group, name: str) -> np.ndarray:
         raise ValueError(str(error)) from error
     dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
     return array
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(cast(Any, array))  # NumPy 2.2 types no buffer
 
 
 def _unpack(index: object) -> list:

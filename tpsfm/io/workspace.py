@@ -26,8 +26,9 @@ class Workspace:
 
     Attributes:
         root: the folder; the other paths lie in it.
-        photos, features, pairs, database, sparse, points, report, log, run: paths of its files; `photos` holds the
-            records of the photos, `sparse` is a folder, `run` is run.json.
+        photos, features, pairs, database, mapped, sparse, patches, points, report, log, run: paths of its files;
+            `photos` holds the records of the photos; `mapped` and `sparse` are folders, the map before and after its
+            alignment; `run` is run.json.
         manifest: what run.json holds: "versions", "images" (the image folder), "options" and "stages", for
             each finished stage its "key", "seconds" and "counts". Change it, then `save`.
     """
@@ -38,7 +39,9 @@ class Workspace:
         self.features = self.root / "features.h5"
         self.pairs = self.root / "pairs.txt"
         self.database = self.root / "database.db"
+        self.mapped = self.root / "mapped"
         self.sparse = self.root / "sparse"
+        self.patches = self.root / "patches.h5"
         self.points = self.root / "points.ply"
         self.report = self.root / "report.html"
         self.log = self.root / "log.txt"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpsfm.geometry.model import Camera, Pose
+from tpsfm.geometry import Camera, Pose
 from tpsfm.localization.estimation import MIN_INLIERS, Estimate
 
 MIN_RATIO = 0.04  # of inliers to correspondences

@@ -113,6 +113,8 @@ class Extension:
                     keys[name] = features.key(result.name) or ""
                     store.write(name, features.read(result.name), keys[name])
         shutil.copyfile(old.database, new.database)
+        if old.patches.exists():
+            shutil.copyfile(old.patches, new.patches)
         self._extend_model(added, images, progress or Progress())
         shared = {"options": old.manifest["options"], "unreadable": {}}
         new.manifest |= shared | {"images": str(images), "photos": keys}
@@ -136,7 +138,7 @@ class Extension:
                 new.database,
                 images,
                 new.sparse,
-                {name: (result.camera, result.pose) for name, result in added.items()},
+                {name: (r.camera, r.pose) for name, r in added.items() if r.camera is not None and r.pose is not None},
                 features.read_keypoints,
                 matches(),
                 mapping.seed,

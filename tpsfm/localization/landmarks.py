@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tpsfm.colmap import read_observations
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import Model, read_observations
+from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace
 
 log = logging.getLogger("tpsfm")
@@ -146,7 +147,7 @@ def _image_rows(
     """The rows of one image after the other, its global descriptor added to `vectors`."""
     for name, (places, points) in read_observations(workspace.sparse).items():
         features = store.read(name)
-        if len(features) != len(places) or np.abs(features.keypoints - places).max(initial=0) > 0.01:
+        if len(features) != len(places) or not _agree(features, places):
             raise TpsfmError(
                 f"{workspace.root}: its features of '{name}' are not those that the map was made from;"
                 f" run 'tpsfm reconstruct' again"
@@ -157,3 +158,8 @@ def _image_rows(
         rows["point"], rows["keypoint"] = points[shown], features.keypoints[shown]
         rows["score"], rows["descriptor"] = features.scores[shown], features.descriptors[shown]
         yield rows
+
+
+def _agree(features: Features, places: np.ndarray) -> bool:
+    """Whether a map's keypoints [N, 2] are those of features, which alignment moved by a few pixels at most."""
+    return np.abs(features.keypoints - places).max(initial=0) <= 0.01 * max(features.image_size)

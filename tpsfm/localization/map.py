@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from tpsfm import colmap
+from tpsfm.alignment.storage import read_patches_of
+from tpsfm.alignment.tracks import Patches
+from tpsfm.colmap import read_point_ids
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
 from tpsfm.features.store import FeatureStore
 from tpsfm.features.upright import upright_features
-from tpsfm.geometry.model import Camera, Model
+from tpsfm.geometry import Camera, Model
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.acceptance import Attempt, accept
+from tpsfm.localization.alignment import align_estimate
 from tpsfm.localization.correspondences import Correspondences, match_landmarks
-from tpsfm.localization.estimation import estimate_in_groups
+from tpsfm.localization.estimation import Estimate, estimate_in_groups
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
-from tpsfm.photos.images import ImageInfo, check_pixels, probe, read_image, turned
+from tpsfm.photos import Photo, check_pixels, kept_photos, read_photo, turned
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.report import map_digest, open_map
 from tpsfm.retrieval import global_descriptor_class
@@ -79,10 +82,13 @@ class Map:
             keys = [store.key(name) for name in self.model.images]
             key = digest([self.digest, keys, self._descriptor.fingerprint])
             self._landmarks, vectors = load_landmarks(self.workspace, self.model, store, describe, key)
+        self._patches = None
+        if self.workspace.patches.exists():
+            self._patches = read_patches_of(self.workspace.patches, read_point_ids(self.workspace.sparse))
         self._index = Index()
         self._index.add(self._landmarks.names, vectors)
         self._rows = {name: row for row, name in enumerate(self._landmarks.names)}
-        self._cameras = _known_cameras(self.model, self.images)
+        self._cameras = _known_cameras(self.model, kept_photos(self.workspace.photos, self.images), self.images)
         focals = [self.model.cameras[pose.camera_id].matrix[0, 0] for pose in self.model.images.values()]
         self._error = float(self.model.errors.mean() / np.median(focals))  # radians
 
@@ -93,13 +99,14 @@ class Map:
             "map": self.digest,
             "extractor": self.extractor.fingerprint,
             "matcher": self.matcher.fingerprint,
+            "aligned": self._patches is not None,
             "seed": self.stages.mapping.seed,
             "top_k": self.top_k,
         }
 
     def localize(
         self,
-        image: str | Path | np.ndarray,
+        image: str | Path | np.ndarray | Photo,
         camera: Camera | None = None,
         name: str | None = None,
         retrieved: Sequence[str] | None = None,
@@ -107,7 +114,7 @@ class Map:
         """The pose of a photo.
 
         Args:
-            image: its file, or its pixels uint8 [H, W, 3] RGB or [H, W].
+            image: its file, its record, or its pixels uint8 [H, W, 3] RGB or [H, W].
             camera: its intrinsics, where they are known.
             name: what it is called in the result; the file's name if left out.
             retrieved: the map's images to match it with, the most similar first; found by their global descriptors if
@@ -124,7 +131,7 @@ class Map:
 
     def localize_with_features(
         self,
-        image: str | Path | np.ndarray,
+        image: str | Path | np.ndarray | Photo,
         camera: Camera | None = None,
         name: str | None = None,
         retrieved: Sequence[str] | None = None,
@@ -133,19 +140,19 @@ class Map:
         if isinstance(image, np.ndarray):
             check_pixels(image)
         if name is None:
-            name = "image" if isinstance(image, np.ndarray) else Path(image).name
+            name = _name(image)
         clock = Clock()
         try:
             with clock.time("read"):
-                pixels, info = _read(image)
-                hypotheses = intrinsics_of(info, camera, self._cameras)
+                pixels, photo = _read(image)
+                hypotheses = intrinsics_of(photo, camera, self._cameras)
         except TpsfmError as error:
             return Localization(name, reason=str(error), seconds=clock.seconds), None
         attempts = []
         for quarters in range(4):
             with clock.time("extract"):
-                features = upright_features(self.extractor, pixels, None, turned(info.orientation, quarters))
-            result = self._localize(name, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
+                features = upright_features(self.extractor, pixels, None, turned(photo.orientation, quarters))
+            result = self._localize(name, pixels, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
             attempts.append((result, features))
             if result.pose is not None:
                 break
@@ -155,13 +162,14 @@ class Map:
     def _localize(
         self,
         name: str,
+        pixels: np.ndarray,
         features: Features,
         hypotheses: Sequence[Intrinsics],
         retrieved: Sequence[str] | None,
         clock: Clock,
         doubtful: bool,
     ) -> Localization:
-        """One attempt: retrieve, match, estimate, accept; with few images first, then with all.
+        """One attempt: retrieve, match, estimate, accept, align; with few images first, then with all.
 
         Args:
             doubtful: whether the others are left out where no pose at all agrees with the matches of the first.
@@ -183,6 +191,9 @@ class Map:
             if best.accepted:
                 break
             best = self._estimate(features, matches, intrinsics, clock)
+        if best.accepted and self._patches is not None:
+            with clock.time("align"):
+                best = replace(best, estimate=self._align(best.estimate, pixels, features, self._patches))
         return result_of(name, best, features, self._landmarks, images, self._error)
 
     def _retrieve(self, features: Features, retrieved: Sequence[str] | None) -> list[int]:
@@ -195,6 +206,11 @@ class Map:
     def _match(self, features: Features, images: Sequence[int], clock: Clock) -> Correspondences:
         with clock.time("match"):
             return match_landmarks(features, self._landmarks, images, self.matcher)
+
+    def _align(self, estimate: Estimate, pixels: np.ndarray, features: Features, patches: Patches) -> Estimate:
+        points, device = self.model.points, self.extractor.device
+        max_size, seed = self.stages.features.max_size, self.stages.mapping.seed
+        return align_estimate(estimate, pixels, features, self._landmarks, points, patches, max_size, device, seed)
 
     def _estimate(self, features: Features, matches: Correspondences, intrinsics: Intrinsics, clock: Clock) -> Attempt:
         with clock.time("pose"):
@@ -236,22 +252,33 @@ def _check_extractor(workspace: Workspace, store: FeatureStore, extractor: Extra
         )
 
 
-def _known_cameras(model: Model, images: Path) -> dict[Hashable, Camera]:
-    """The map's cameras by `colmap.device` (where its photos are still there) and by (width, height)."""
+def _known_cameras(model: Model, photos: Mapping[str, Photo], images: Path) -> dict[Hashable, Camera]:
+    """The map's cameras by `Photo.camera_key` and by (width, height).
+
+    Args:
+        photos: the records that are kept; the others are read, if the photos are still there.
+        images: their folder.
+    """
     cameras: dict[Hashable, Camera] = {}
     for name, pose in sorted(model.images.items(), key=lambda item: item[1].observations):
         camera = model.cameras[pose.camera_id]
         cameras[camera.width, camera.height] = camera
         with suppress(TpsfmError):
-            device = colmap.device(probe(images / name))
-            if device is not None:
-                cameras[device] = camera
+            key = (photos.get(name) or read_photo(images / name)).camera_key
+            if key is not None:
+                cameras[key] = camera
     return cameras
 
 
-def _read(image: str | Path | np.ndarray) -> tuple[np.ndarray, ImageInfo]:
-    """Pixels and header of a photo; bare pixels have an empty header."""
+def _name(image: str | Path | np.ndarray | Photo) -> str:
     if isinstance(image, np.ndarray):
-        height, width = image.shape[:2]
-        return image, ImageInfo(width, height, 1, "", "", None, None)
-    return read_image(Path(image)), probe(Path(image))
+        return "image"
+    return image.name if isinstance(image, Photo) else Path(image).name
+
+
+def _read(image: str | Path | np.ndarray | Photo) -> tuple[np.ndarray, Photo]:
+    """Pixels and record of a photo; that of bare pixels has their size alone."""
+    if isinstance(image, np.ndarray):
+        return image, Photo(image.shape[1], image.shape[0])
+    photo = image if isinstance(image, Photo) else read_photo(Path(image))
+    return photo.decode(), photo

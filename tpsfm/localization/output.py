@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +15,10 @@ from tpsfm import __version__
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
+from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import Workspace
-from tpsfm.localization.result import Localization, from_record, pose_numbers, to_record
+from tpsfm.localization.result import Localization, from_record, model_of, pose_numbers, to_record
 from tpsfm.reconstruction.report import map_digest
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def write_results(out: Path, map: Map, queries: Path, results: Sequence[Localiza
         "failed": len(results) - len(poses),
         "results": [to_record(result) for result in results],
     }
-    write_text(out / POSES, "".join(f"{row}\n" for row in rows))
-    write_text(out / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(out / POSES, "".join(f"{row}\n" for row in rows))
+    write_atomic(out / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_queries(results: str | Path, workspace: Workspace) -> tuple[Model, Path]:
@@ -129,23 +129,4 @@ def read_queries(results: str | Path, workspace: Workspace) -> tuple[Model, Path
             f"the poses in {results} are of another map ({other}) than that in {workspace.root}; run 'tpsfm localize'"
             f" with this one"
         )
-    cameras, images = {}, {}
-    for number, result in enumerate(found):
-        if result.pose is not None and result.camera is not None:
-            cameras[number] = result.camera
-            images[result.name] = replace(result.pose, camera_id=number, observations=result.inliers)
-    return Model.of_cameras(cameras, images), folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in place of any that is there, whole or not at all.
-
-    Raises:
-        TpsfmError: it can't be written.
-    """
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(partial, path)
-    except OSError as error:
-        raise TpsfmError(f"can't write '{path}': {error.strerror}") from error
+    return model_of(found), folder

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from tpsfm.geometry.model import Model
-from tpsfm.localization.result import Localization
+from tpsfm.geometry import Model, rescale_points
+from tpsfm.localization.result import Localization, model_of
 from tpsfm.view.pages import jpeg_uri, render, thumbnail
 from tpsfm.view.scene import PHOTO_COLOR, QUERY_COLOR, scene_of
 from tpsfm.view.snapshot import splat
@@ -82,11 +81,7 @@ def _rows(result: Localization) -> dict[str, str]:
 
 
 def _top_view(model: Model, localized: Sequence[Localization]) -> str:
-    cameras = {number: result.camera for number, result in enumerate(localized)}
-    poses = {
-        f"{number} {result.name}": replace(result.pose, camera_id=number) for number, result in enumerate(localized)
-    }
-    scene = scene_of(model, Model.of_cameras(cameras, poses), max_points=300_000)
+    scene = scene_of(model, model_of(localized), max_points=300_000)
     return jpeg_uri(splat(scene, (1600, 1000), scene.from_above), 85)
 
 
@@ -95,22 +90,22 @@ def _pair(result: Localization, queries: Path, images: Path | None, model: Model
     import cv2
 
     left = thumbnail(queries / result.name, _SIZE)
-    if left is None:
+    if left is None or result.camera is None:
         return None
     right = thumbnail(images / result.best_image, _SIZE) if images is not None and result.best_image else None
     camera = model.cameras[model.images[result.best_image].camera_id] if result.best_image else result.camera
     if right is None:
         scale = _SIZE / max(camera.width, camera.height)
-        right = np.full((round(camera.height * scale), round(camera.width * scale), 3), 128, np.uint8)
+        shape = (round(camera.height * scale), round(camera.width * scale), 3)
+        right = np.full(shape, 128, np.uint8)
     canvas = np.full((max(len(left), len(right)), left.shape[1] + right.shape[1] + 8, 3), 255, np.uint8)
     canvas[: len(left), : left.shape[1]] = left
     canvas[: len(right), left.shape[1] + 8 :] = right
-    start = (result.lines[:, :2] + 0.5) * (left.shape[1] / result.camera.width)
-    end = (result.lines[:, 2:] + 0.5) * (right.shape[1] / camera.width) + (left.shape[1] + 8, 0)
+    start = rescale_points(result.lines[:, :2], left.shape[1] / result.camera.width)
+    end = rescale_points(result.lines[:, 2:], right.shape[1] / camera.width) + np.array([left.shape[1] + 8, 0])
     drawn = np.random.default_rng(0).permutation(len(start))[:_MAX_LINES]
     for a, b in zip(np.rint(16 * start[drawn]).astype(int), np.rint(16 * end[drawn]).astype(int), strict=True):
-        ends = [tuple(map(int, point)) for point in (a, b)]
-        cv2.line(canvas, *ends, _GREEN, 1, cv2.LINE_AA, shift=4)
-        for point in ends:
-            cv2.circle(canvas, point, 2 * 16, _GREEN, -1, cv2.LINE_AA, shift=4)
+        cv2.line(canvas, a.tolist(), b.tolist(), _GREEN, 1, cv2.LINE_AA, shift=4)
+        for point in (a, b):
+            cv2.circle(canvas, point.tolist(), 2 * 16, _GREEN, -1, cv2.LINE_AA, shift=4)
     return canvas

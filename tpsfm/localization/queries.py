@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from tpsfm.colmap import camera_from_colmap
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera
+from tpsfm.geometry import Camera
 from tpsfm.localization.intrinsics import check_parameters
-from tpsfm.photos.images import IMAGE_SUFFIXES, is_portable, list_images
+from tpsfm.photos import IMAGE_SUFFIXES, is_portable, list_images
 
 _ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")
 
@@ -29,10 +30,10 @@ class Query:
 
 
 def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[Path, list[Query]]:
-    """The queries that a folder, a photo or a list names.
+    """The photos in a folder, one photo, or those in a list.
 
     A list has a row `name MODEL width height params...` for each photo, the camera as COLMAP writes it (hloc's and
-    Aachen's format), or just `name`; empty rows and rows that begin with '#' are passed over.
+    Aachen's format), or just `name`; empty rows and rows that begin with '#' are ignored.
 
     Args:
         source: a folder (all photos below it), a photo, or a list.
@@ -42,8 +43,8 @@ def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[
         The queries' folder, and the queries.
 
     Raises:
-        TpsfmError: there is nothing, or a row of the list is bad (its number is told): malformed, there twice, or its
-            name leads out of the folder.
+        TpsfmError: there is no query, or a row of the list (given by its number) is malformed, has the name of an
+            earlier one, or a name that leads out of the folder.
     """
     source = Path(source)
     if os.path.isdir(source):
@@ -80,7 +81,8 @@ def _parse(row: str, root: Path, where: str) -> Query:
     if found:
         params = check_parameters(found["model"], found["params"].split(), where)
         return Query(
-            _name(found["name"], where), Camera(found["model"], int(found["width"]), int(found["height"]), params)
+            _name(found["name"], where),
+            camera_from_colmap(found["model"], int(found["width"]), int(found["height"]), params),
         )
     if len(row.split()) == 1 or os.path.isfile(root / row):
         return Query(_name(row, where))

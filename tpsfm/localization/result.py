@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from tpsfm.colmap import camera_from_colmap, colmap_params
 from tpsfm.features import Features
-from tpsfm.geometry.model import Camera, Pose, quaternion
+from tpsfm.geometry import Camera, Model, Pose, quaternion
 from tpsfm.localization.acceptance import Attempt, inflate_covariance, uncertainty
 from tpsfm.localization.correspondences import Correspondences
 from tpsfm.localization.intrinsics import check_parameters
@@ -118,6 +119,16 @@ def _best_image(
     return landmarks.names[image], np.hstack(ends).astype(np.float32)
 
 
+def model_of(results: Iterable[Localization]) -> Model:
+    """The localized photos as a model without points."""
+    cameras, images = {}, {}
+    for number, result in enumerate(results):
+        if result.pose is not None and result.camera is not None:
+            cameras[number] = result.camera
+            images[result.name] = replace(result.pose, camera_id=number, observations=result.inliers)
+    return Model.of_cameras(cameras, images)
+
+
 def pose_numbers(pose: Pose) -> list[float]:
     """qw, qx, qy, qz, tx, ty, tz of a pose, world to camera."""
     return [float(value) for value in (*quaternion(pose.rotation), *pose.translation)]
@@ -138,7 +149,7 @@ def to_record(result: Localization) -> dict[str, Any]:
             "rotation": pose.rotation.tolist(),
             "center": pose.center.tolist(),
         },
-        "camera": None if result.camera is None else asdict(result.camera),
+        "camera": None if result.camera is None else asdict(result.camera) | {"params": colmap_params(result.camera)},
         "camera_source": result.camera_source,
         "inliers": result.inliers,
         "ratio": round(result.ratio, 4),
@@ -163,14 +174,14 @@ def from_record(record: dict[str, Any]) -> Localization:
         return result
     rotation = np.array(record["pose"]["rotation"], float).reshape(3, 3)
     translation = np.array(record["pose"]["translation"], float).reshape(3)
-    camera = Camera(**record["camera"])
-    params = check_parameters(camera.model, camera.params, "the camera")
-    if not np.isfinite([*rotation.flat, *translation]).all() or min(camera.width, camera.height) < 1:
+    model, width, height, params = (record["camera"][key] for key in ("model", "width", "height", "params"))
+    params = check_parameters(model, params, "the camera")
+    if not np.isfinite([*rotation.flat, *translation]).all() or min(width, height) < 1:
         raise ValueError("a number is not finite, or the camera has no pixels")
     return replace(
         result,
         pose=Pose(0, rotation, translation),
-        camera=replace(camera, params=params),
+        camera=camera_from_colmap(model, width, height, params),
         position_uncertainty=record["position_uncertainty"],
         rotation_uncertainty=record["rotation_uncertainty_degrees"],
         covariance=np.array(record["covariance"], float).reshape(6, 6),

@@ -6,17 +6,19 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
+from tpsfm.colmap import camera_from_colmap
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera
+from tpsfm.geometry import Camera
+from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import digest
 from tpsfm.localization.extension import Extension
 from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.map import Map
-from tpsfm.localization.output import PAGE, STORE, LocalizationStore, make_folder, write_results, write_text
+from tpsfm.localization.output import PAGE, STORE, LocalizationStore, make_folder, write_results
 from tpsfm.localization.page import page
 from tpsfm.localization.queries import Query, list_queries
 from tpsfm.localization.result import Localization
-from tpsfm.photos.images import file_digest, probe
+from tpsfm.photos import Photo, read_photo
 from tpsfm.progress import Progress
 
 
@@ -72,19 +74,20 @@ def localize(
             with progress.bar("localizing", len(wanted)) as update:
                 for query in wanted:
                     path = root / query.name
-                    lens = _camera(query, path, given)
-                    key = _key(map, path, lens)
+                    photo = _photo(path, query.name)
+                    lens = _camera(query, photo, given)
+                    key = _key(map, photo, lens)
                     result = store.find(query.name, key, add)
                     kept += result is not None
                     if result is None:
-                        result, features = map.localize_with_features(path, lens, query.name)
+                        result, features = map.localize_with_features(photo, lens, query.name)
                         store.keep(result, features if add else None, key)
                     results[path] = result
                     update(len(results), len(wanted))
         finally:
             if results:
                 write_results(out, map, root, list(results.values()))
-                write_text(out / PAGE, page(map.model, list(results.values()), root, map.images))
+                write_atomic(out / PAGE, page(map.model, list(results.values()), root, map.images))
         if kept:
             progress.say(
                 f"kept                {kept} of {len(results)} photos, done before in this map with these options"
@@ -94,21 +97,22 @@ def localize(
     return list(results.values())
 
 
-def _camera(query: Query, path: Path, given: tuple[str, list[float]] | None) -> Camera | None:
-    """The query's own camera, else the one given for all, at the photo's size."""
-    if query.camera is not None or given is None:
-        return query.camera
+def _photo(path: Path, name: str) -> Photo | Path:
+    """The record of a photo; of one that can't be read its path, so that localization says why."""
     try:
-        info = probe(path)
+        return read_photo(path, name)
     except TpsfmError:
-        return None
-    return Camera(given[0], info.width, info.height, given[1])
+        return path
 
 
-def _key(map: Map, path: Path, camera: Camera | None) -> str:
+def _camera(query: Query, photo: Photo | Path, given: tuple[str, list[float]] | None) -> Camera | None:
+    """The query's own camera, else the one given for all, at the photo's size."""
+    if query.camera is not None or given is None or isinstance(photo, Path):
+        return query.camera
+    return camera_from_colmap(given[0], *photo.size, given[1])
+
+
+def _key(map: Map, photo: Photo | Path, camera: Camera | None) -> str:
     """A digest of all that the localization of a photo depends on."""
-    try:
-        photo = file_digest(path)
-    except TpsfmError as error:
-        photo = str(error)
-    return digest([map.fingerprint, photo, None if camera is None else asdict(camera)])
+    content = "unreadable" if isinstance(photo, Path) else photo.digest
+    return digest([map.fingerprint, content, None if camera is None else asdict(camera)])

@@ -12,11 +12,9 @@ from tpsfm.parallel import in_parallel
 
 Pair = tuple[str, str]
 
-MEMORY = 256 << 20  # bytes of prepared features held at a time: 42 images of 8192 descriptors of 128 floats in bfloat16
-
 
 def match_pairs(
-    matcher: Matcher, read: Callable[[str], Features], pairs: Iterable[Pair], memory: int = MEMORY
+    matcher: Matcher, read: Callable[[str], Features], pairs: Iterable[Pair], memory: int = 256 << 20
 ) -> Iterator[tuple[Pair, tuple[np.ndarray, np.ndarray]]]:
     """Match pairs of images, several at a time.
 
@@ -27,7 +25,8 @@ def match_pairs(
         matcher: any.
         read: gives an image's features by its name.
         pairs: (name0, name1); a pair given twice or the other way round too is matched once.
-        memory: bytes of features held at a time, beside a few images in passing.
+        memory: bytes of prepared features held at a time, beside a few images in passing; an image of 8,192 keypoints
+            and 128 floats each takes 4 MiB, half of that in bfloat16.
 
     Yields:
         ((name0, name1), (matches uint32 [K, 2], scores float32 [K])) with name0 < name1, each pair once.

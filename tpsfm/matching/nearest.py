@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class MutualNearest(Matcher):
 
     def __init__(self, device: str = "auto", min_similarity: float | None = None, ratio: float | None = None) -> None:
         check_thresholds(min_similarity, ratio)
-        self.device = choose_device(device)
+        self.device: torch.device = choose_device(device)
         self.min_similarity, self.ratio = min_similarity, ratio
 
     @classmethod
@@ -57,7 +57,7 @@ class MutualNearest(Matcher):
     def prepare(self, features: Features) -> Features:
         """The features with their descriptors on the device, in `matching_type`."""
         descriptors = torch.as_tensor(features.descriptors).to(self.device, matching_type(self.device))
-        return replace(features, descriptors=descriptors)
+        return replace(features, descriptors=cast(np.ndarray, descriptors))
 
     def match(self, first: Features, second: Features) -> tuple[np.ndarray, np.ndarray]:
         """As `Matcher.match`; the scores are cosine similarities."""
@@ -153,7 +153,8 @@ def _nearest(d0: torch.Tensor, d1: torch.Tensor) -> tuple[np.ndarray, np.ndarray
             second = block.scatter_(1, index, _infinity(block)).amin(1)
             nearest[rows] = torch.where(least < ours[0, rows], index[:, 0] + left, nearest[rows])
             ours[:, rows] = _two_least(ours[:, rows], torch.stack([least, second]))
-    return nearest.cpu().numpy(), *(two.view(d0.dtype).float().cpu().numpy() for two in (ours, theirs))
+    ours, theirs = (two.view(d0.dtype).float() for two in (ours, theirs))
+    return nearest.cpu().numpy(), ours.cpu().numpy(), theirs.cpu().numpy()
 
 
 def _ordered(values: torch.Tensor) -> torch.Tensor:

@@ -77,10 +77,11 @@ def from_gps(names: Sequence[str], positions: np.ndarray, neighbours: int = 20) 
             f"{len(known)} of {len(names)} photos have a GPS position in their EXIF data; choose other pairs"
         )
     positions = positions[known]
-    pairs = []
+    pairs: list[Pair] = []
     for start in range(0, len(known), ROWS):
         part = positions[start : start + ROWS]
-        squared = sum((part[:, None, axis] - positions[None, :, axis]) ** 2 for axis in range(3))
+        x, y, z = ((part[:, None, axis] - positions[None, :, axis]) ** 2 for axis in range(3))
+        squared = x + y + z
         squared[np.arange(len(part)), np.arange(start, start + len(part))] = np.inf
         count = min(neighbours, len(known) - 1)
         nearest = np.argpartition(squared, count - 1, axis=1)[:, :count]

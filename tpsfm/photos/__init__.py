@@ -1,6 +1,6 @@
 """Photos on disk: which there are, what is known of each, their pixels, their masks."""
 
-from tpsfm.photos.catalog import PhotoCatalog, kept_photos
+from tpsfm.photos.catalog import PhotoCatalog, kept_photos, unchanged_photos
 from tpsfm.photos.listing import IMAGE_SUFFIXES, is_portable, list_images
 from tpsfm.photos.masks import read_mask
 from tpsfm.photos.orientation import decoded_keypoints, turned, upright
@@ -21,5 +21,6 @@ __all__ = [
     "read_mask",
     "read_photo",
     "turned",
+    "unchanged_photos",
     "upright",
 ]

@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Any
 
 from tpsfm.errors import TpsfmError
+from tpsfm.io.atomic import write_atomic
 from tpsfm.photos.listing import list_images
-from tpsfm.photos.photo import Photo, read_photo
+from tpsfm.photos.photo import Photo, file_digest, read_photo
 
+_VERSION = 1  # another one is made anew
 _FIELDS = tuple(field.name for field in fields(Photo) if field.name not in ("name", "path"))
 
 
@@ -72,12 +74,7 @@ class PhotoCatalog:
         """
         still = ((name, self._kept[name]) for name in self.names if name in self._kept)
         kept = {name: [*stamp, _to_json(photo)] for name, (stamp, photo) in still}
-        partial = self.file.with_name(f".{self.file.name}.part")
-        try:
-            partial.write_text(json.dumps(kept, indent=0), encoding="utf-8")
-            os.replace(partial, self.file)
-        except OSError as error:
-            raise TpsfmError(f"cannot write {self.file}: {error.strerror or error}") from error
+        write_atomic(self.file, json.dumps({"version": _VERSION, "photos": kept}, indent=0))
 
 
 def kept_photos(file: Path, folder: Path) -> dict[str, Photo]:
@@ -90,6 +87,17 @@ def kept_photos(file: Path, folder: Path) -> dict[str, Photo]:
     return {name: replace(photo, path=Path(folder) / name) for name, (_, photo) in _load(file).items()}
 
 
+def unchanged_photos(file: Path, folder: Path) -> dict[str, Photo]:
+    """Those of `kept_photos` whose files are still there and have the same content."""
+    unchanged = {}
+    for name, (stamp, photo) in _load(file).items():
+        path = Path(folder) / name
+        with suppress(OSError, TpsfmError):
+            if _stamp(path) == stamp or file_digest(path) == photo.digest:
+                unchanged[name] = replace(photo, path=path)
+    return unchanged
+
+
 def _stamp(path: Path) -> tuple[int, int, int]:
     """Size and times of a file; together they change with its content, though another takes its place."""
     status = os.stat(path)
@@ -98,8 +106,10 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _load(file: Path) -> dict[str, tuple[tuple[int, int, int], Photo]]:
     with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return {name: ((size, mtime, ctime), _photo(name, rest)) for name, (size, mtime, ctime, rest) in kept.items()}
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["version"] == _VERSION:
+            rows = content["photos"].items()
+            return {name: ((size, mtime, ctime), _photo(name, rest)) for name, (size, mtime, ctime, rest) in rows}
     return {}
 
 

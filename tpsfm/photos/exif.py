@@ -14,6 +14,7 @@ from tpsfm.photos.pixels import DAMAGED
 
 _MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit
 _DIAGONAL_35MM = math.hypot(36, 24)
+_FIELD_OF_VIEW = (5.0, 150.0)  # degrees along the longer side, of cameras that there are
 
 log = logging.getLogger("tpsfm")
 
@@ -44,15 +45,32 @@ def camera(tags: Mapping) -> tuple[str, str]:
 
 
 def focal_px(tags: Mapping, width: int, height: int) -> float | None:
-    """Focal length in pixels: by its 35 mm equivalent (over the diagonal), else the sensor's resolution."""
-    if (equivalent := _number(tags.get("FocalLengthIn35mmFilm"))) > 0:
-        return equivalent / _DIAGONAL_35MM * math.hypot(width, height)
+    """Focal length in pixels: by its 35 mm equivalent (over the diagonal), else by the sensor's resolution.
+
+    None where neither gives a field of view that a camera may have, and where the zoom is digital: cameras differ in
+    whether they tell the focal length with it or without.
+    """
+    if zoom(tags) != 1:
+        return None
+    equivalent = _number(tags.get("FocalLengthIn35mmFilm")) / _DIAGONAL_35MM * math.hypot(width, height)
     density = _number(tags.get("FocalPlaneXResolution"))  # pixels a unit, of the photo as taken
     unit = _MILLIMETRES.get(tags.get("FocalPlaneResolutionUnit", 2), math.nan)
     taken = max(_number(tags.get(f"ExifImage{side}"), 0.0) for side in ("Width", "Height"))
     resized = max(width, height) / taken if taken > 0 else 1.0
-    focal = _number(tags.get("FocalLength")) * density / unit * resized
-    return focal if focal > 0 else None
+    by_sensor = _number(tags.get("FocalLength")) * density / unit * resized
+    return next((focal for focal in (equivalent, by_sensor) if _is_possible(focal, max(width, height))), None)
+
+
+def _is_possible(focal: float, longer: int) -> bool:
+    """Whether a focal length gives the longer side of a photo, both in pixels, a field of view that there is."""
+    narrowest, widest = _FIELD_OF_VIEW
+    return focal > 0 and narrowest <= 2 * math.degrees(math.atan(longer / 2 / focal)) <= widest
+
+
+def zoom(tags: Mapping) -> float:
+    """The digital zoom; 1 where there is none."""
+    ratio = _number(tags.get("DigitalZoomRatio"))
+    return round(ratio, 2) if ratio > 0 else 1.0
 
 
 def gps(tags: Mapping) -> tuple[float, float, float] | None:

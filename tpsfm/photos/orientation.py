@@ -15,6 +15,8 @@ ORIENTATIONS = {
     7: (True, True, True),
     8: (True, True, False),
 }
+# Of a photo stored mirrored: its orientation once it is mirrored in x.
+UNMIRRORED = {2: 1, 4: 3, 5: 8, 7: 6}
 # Each is the one before it seen a quarter turn clockwise.
 _QUARTER_TURNS = ((1, 6, 3, 8), (2, 7, 4, 5))
 

@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tpsfm.errors import TpsfmError
 from tpsfm.photos import exif
-from tpsfm.photos.orientation import turned
+from tpsfm.photos.orientation import UNMIRRORED, turned
 from tpsfm.photos.pixels import open_image, read_image
 
 _BLOCK = 1 << 20  # bytes read at a time
@@ -25,9 +25,11 @@ class Photo:
 
     Attributes:
         width, height: pixels as stored, EXIF orientation ignored.
-        orientation: EXIF orientation, 1 to 8; 1 where the file has none.
+        orientation: 1, 3, 6 or 8: the EXIF orientation of the pixels as `decode` gives them; 1 where the file has none.
+        mirrored: whether the file holds the mirror image (EXIF orientation 2, 4, 5 or 7); `decode` mirrors it back.
         make, model: of the camera; "" where unknown.
         focal_px: focal length in pixels by EXIF, or None.
+        zoom: digital zoom by EXIF, 1 where there is none.
         gps: (latitude, longitude) in degrees, altitude in metres (nan where unknown), WGS84; or None.
         turn: quarter turns clockwise, beyond what `orientation` says, by which it is seen as other photos are.
         name: its path below the folder of photos, with '/'.
@@ -38,9 +40,11 @@ class Photo:
     width: int
     height: int
     orientation: int = 1
+    mirrored: bool = False
     make: str = ""
     model: str = ""
     focal_px: float | None = None
+    zoom: float = 1.0
     gps: tuple[float, float, float] | None = None
     turn: int = 0
     name: str = ""
@@ -54,10 +58,10 @@ class Photo:
 
     @property
     def camera_key(self) -> Hashable | None:
-        """Equal for photos of one device, focal length and size; None without EXIF."""
+        """Equal for photos of one device, focal length, digital zoom and size; None without EXIF."""
         if not (self.make or self.model or self.focal_px):
             return None
-        return (self.make, self.model, self.focal_px and round(self.focal_px), self.width, self.height)
+        return (self.make, self.model, self.focal_px and round(self.focal_px), self.zoom, *self.size)
 
     @property
     def seen_orientation(self) -> int:
@@ -65,14 +69,15 @@ class Photo:
         return turned(self.orientation, self.turn)
 
     def decode(self) -> np.ndarray:
-        """Its pixels, uint8 [H, W, 3] RGB or [H, W] grey, as stored.
+        """Its pixels, uint8 [H, W, 3] RGB or [H, W] grey, as stored but for mirrored ones, which are mirrored back.
 
         Raises:
             TpsfmError: the file can't be read, is truncated or is not an image.
         """
         if self.path is None:
             raise TpsfmError(f"the photo '{self.name}' has no file")
-        return read_image(self.path)
+        pixels = read_image(self.path)
+        return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
 
 
 def read_photo(path: Path, name: str = "") -> Photo:
@@ -90,13 +95,18 @@ def read_photo(path: Path, name: str = "") -> Photo:
                 width, height = image.size
                 if isinstance(image, TiffImageFile):  # newer Pillows tell its upright size
                     width, height = image.tag_v2[256], image.tag_v2[257]
+                stored = exif.orientation(tags)
+                make, model = exif.camera(tags)
                 return Photo(
                     width,
                     height,
-                    exif.orientation(tags),
-                    *exif.camera(tags),
-                    exif.focal_px(tags, width, height),
-                    exif.gps(tags),
+                    orientation=UNMIRRORED.get(stored, stored),
+                    mirrored=stored in UNMIRRORED,
+                    make=make,
+                    model=model,
+                    focal_px=exif.focal_px(tags, width, height),
+                    zoom=exif.zoom(tags),
+                    gps=exif.gps(tags),
                     name=name or Path(path).name,
                     digest=digest,
                     path=Path(path),

@@ -10,6 +10,7 @@ from typing import Any
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.progress import Progress
+from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
@@ -49,6 +50,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
         stages.matching.run(workspace, progress)
         stages.verification.run(workspace, progress)
         stages.mapping.run(workspace, progress)
+        stages.alignment.run(workspace, progress)
         write_results(workspace)
     return workspace
 
@@ -63,11 +65,12 @@ class Stages:
     matching: Matching
     verification: Verification
     mapping: Mapping
+    alignment: Alignment
 
     @staticmethod
     def types() -> tuple[type[Stage], ...]:
         """Their classes, in the order in which they run."""
-        return Turns, Extraction, Pairing, Matching, Verification, Mapping
+        return Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment
 
     @classmethod
     def of(cls, **options: Any) -> Stages:
@@ -76,7 +79,15 @@ class Stages:
         Raises:
             TpsfmError: no stage has such an option, or its value is out of its range.
         """
-        stages = cls(*(stage.of(options) for stage in cls.types()))
+        stages = cls(
+            Turns.of(options),
+            Extraction.of(options),
+            Pairing.of(options),
+            Matching.of(options),
+            Verification.of(options),
+            Mapping.of(options),
+            Alignment.of(options),
+        )
         unknown = sorted(options.keys() - stages.options.keys())
         if unknown:
             raise TpsfmError(f"no option '{unknown[0]}'; there are: {', '.join(sorted(stages.options))}")

@@ -60,7 +60,7 @@ class Extraction(Stage):
         if self.weights is not None:
             given["weights"] = self.weights
         try:
-            return self.extractor_class(**given, **self.extractor_class.for_maps)
+            return self.extractor_class(**given, **self.extractor_class.map_options)
         except TypeError as error:
             raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
 

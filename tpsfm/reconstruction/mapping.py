@@ -14,7 +14,7 @@ from tpsfm.reconstruction.verification import Verification
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping(Stage):
-    """Reconstructs the map by COLMAP into `sparse`, the largest model first.
+    """Reconstructs the map by COLMAP into `mapped`, the largest model first.
 
     It may end without any model, which the manifest's count of "models" tells.
     """
@@ -29,14 +29,14 @@ class Mapping(Stage):
 
         verified = key_of(workspace, Verification, "tpsfm map")
         key = digest([verified, self.mapper, self.seed])
-        if self._is_done(workspace, key, workspace.sparse / "images.bin"):
+        if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
         database, images, count = workspace.database, Path(workspace.manifest["images"]), len(photo_keys(workspace))
         with progress.bar(self.title, count) as update:
             if self.mapper == "global":
-                models = colmap.reconstruct_global(database, images, workspace.sparse, self.seed, self.threads)
+                models = colmap.reconstruct_global(database, images, workspace.mapped, self.seed, self.threads)
             else:
                 models = colmap.reconstruct_incremental(
-                    database, images, workspace.sparse, self.seed, self.threads, lambda done: update(done, count)
+                    database, images, workspace.mapped, self.seed, self.threads, lambda done: update(done, count)
                 )
         return Done(key, 1, counts={"models": len(models)})

@@ -32,6 +32,8 @@ class Matching(Stage):
     min_similarity: float | None = option(None, "Least cosine similarity of a match.", least=-1.0, most=1.0)
     ratio: float | None = option(None, "Lowe's ratio; the features' own if left out, 1: off.", above=0.0, most=1.0)
 
+    match_memory: int = option(256, "MiB of features held at a time while pairs are matched.", least=1)
+
     def create_matcher(self, extractor: type[Extractor]) -> Matcher:
         """The matcher that the options name, for the features of an extractor."""
         return matcher_class(self.matcher).create(extractor, self.device, self.min_similarity, self.ratio)
@@ -53,7 +55,7 @@ class Matching(Stage):
                 log.warning("matches are kept in database.db now and made again; matches.h5 is of no use any more")
             kept = len(pairs) - len(todo)
             update(kept, len(pairs))
-            found = match_pairs(matcher, features.read, todo)
+            found = match_pairs(matcher, features.read, todo, self.match_memory << 20)
             for done, (pair, (matches, _)) in enumerate(found, kept + 1):
                 table.write(pair, matches, keys[pair])
                 update(done, len(pairs))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry.model import Model, read_model, summary
+from tpsfm.geometry import Model, summary
 from tpsfm.io.workspace import Workspace, remember_map
 from tpsfm.photos import file_digest
 from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.diagnosis import why_left_out
 
 
@@ -40,7 +43,7 @@ def write_results(workspace: Workspace) -> None:
         **figures,
         "other_models": {folder.name: len(read_model(folder).images) for folder in others},
     }
-    from tpsfm.colmap.export import write_ply
+    from tpsfm.colmap.formats import write_ply
     from tpsfm.view.report import write_report
 
     write_ply(model, workspace.points)
@@ -95,6 +98,7 @@ def describe(workspace: Workspace) -> list[str]:
             f"points              {result['points']:,}",
             f"mean track length   {result['mean_track_length']:.2f}",
             f"reprojection error  {result['reprojection_error']:.2f} px",
+            *_exactness(manifest["stages"].get(Alignment.name, {}).get("counts", {})),
         ]
         lines += [
             f"another model       {n} photos in {workspace.sparse / m}" for m, n in result["other_models"].items()
@@ -111,6 +115,17 @@ def describe(workspace: Workspace) -> list[str]:
         lines.append(f"left out ({len(left_out)}):")
         lines += [f"  {name}: {reason}" for name, reason in left_out.items()]
     return lines
+
+
+def _exactness(counts: dict[str, Any]) -> list[str]:
+    """The line that tells what alignment gave, from its figures; none without it."""
+    if not counts:
+        return []
+    (before, median_before), (after, median_after) = counts["error_before"], counts["error_after"]
+    return [
+        f"aligned             {before:.2f} -> {after:.2f} px (median {median_before:.2f} -> {median_after:.2f}),"
+        f" {100 * counts['kept'] / max(counts['observations'], 1):.0f} % of the observations kept"
+    ]
 
 
 def image_folder(workspace: Workspace) -> Path:

@@ -21,7 +21,7 @@ import numpy as np
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor
 from tpsfm.io.workspace import Workspace, digest
-from tpsfm.pairs.selection import Pair
+from tpsfm.pairs.selection import Pair, canonical
 from tpsfm.photos import PhotoCatalog, turned
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
@@ -34,8 +34,9 @@ LONGER_SIDE = 480  # pixels of the small copies
 KEYPOINTS = 256  # of each, the strongest
 NEIGHBOURS = 20  # with which each photo is compared
 RATIO = 0.9
-LEAST = 20  # matches, over all four turns of both photos
-CLEAR = 1.5  # times as many as at the second best turn
+MIN_MATCHES = 20  # over all four turns of both photos
+MIN_MATCH_RATIO = 1.5  # of the best turn to the second best
+ROWS = 1024  # photos that are compared with all others at a time
 
 Preview = Sequence[np.ndarray]
 
@@ -116,7 +117,7 @@ def relative_turn(first: Preview, second: Preview) -> tuple[int, int]:
         for quarters in range(4):
             votes[quarters] += len(mutual_nearest(first[i], second[(i + quarters) % 4], ratio=RATIO)[0])
     other, most = np.sort(votes)[2:].tolist()
-    return int(votes.argmax()), most - other if most >= max(LEAST, CLEAR * other) else 0
+    return int(votes.argmax()), most - other if most >= max(MIN_MATCHES, MIN_MATCH_RATIO * other) else 0
 
 
 def agree(names: Iterable[str], relative: Mapping[Pair, tuple[int, int]]) -> dict[str, int]:
@@ -160,7 +161,11 @@ def likely_pairs(previews: Mapping[str, Preview], vocabulary: Vocabulary | None)
 
         vocabulary = train_vocabulary(np.concatenate([levels[0] for levels in previews.values()], dtype="f4"))
     vectors = np.array([[vocabulary.describe(level.astype(np.float32)) for level in previews[name]] for name in names])
-    similarity = np.max([vectors[:, 0] @ vectors[:, quarters].T for quarters in range(4)], axis=0)
-    np.fill_diagonal(similarity, -np.inf)
-    nearest = np.argpartition(-similarity, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
-    return sorted({(min(a, names[j]), max(a, names[j])) for a, row in zip(names, nearest, strict=True) for j in row})
+    pairs = set()
+    for start in range(0, len(names), ROWS):
+        some = vectors[start : start + ROWS, 0]
+        similarity = np.max([some @ vectors[:, quarters].T for quarters in range(4)], axis=0)
+        similarity[np.arange(len(some)), np.arange(start, start + len(some))] = -np.inf
+        nearest = np.argpartition(-similarity, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+        pairs |= {(names[start + i], names[j]) for i, row in enumerate(nearest) for j in row}
+    return canonical(pairs)

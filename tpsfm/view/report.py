@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Model, summary
+from tpsfm.geometry import Model, summary
+from tpsfm.io.atomic import write_atomic
 from tpsfm.view.pages import jpeg_uri, render, thumbnail
 from tpsfm.view.scene import scene_of
 from tpsfm.view.snapshot import splat
@@ -67,10 +67,7 @@ def write_report(workspace: Workspace, model: Model) -> None:
         other_models=manifest.get("result", {}).get("other_models", {}),
         images=images,
     )
-    try:
-        workspace.report.write_text(page(model, facts), encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise TpsfmError(f"can't write '{workspace.report}': {error.strerror}") from error
+    write_atomic(workspace.report, page(model, facts))
 
 
 def page(model: Model | None, facts: Facts) -> str:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tpsfm.geometry.model import Camera, Model, Pose
+from tpsfm.geometry import Camera, Model, Pose
 
 Viewpoint = tuple[np.ndarray, np.ndarray, np.ndarray]  # eye, target and up, float64 [3] each
 

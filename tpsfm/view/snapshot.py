@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 from tpsfm.view import window
 from tpsfm.view.scene import BACKGROUND, EDGES, REACH, Scene, Viewpoint, scene_of, view_rotation
 

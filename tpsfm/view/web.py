@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Model, quaternion
+from tpsfm.geometry import Model, quaternion
 from tpsfm.view.pages import thumbnail
 from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
 

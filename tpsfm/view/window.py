@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Model
+from tpsfm.geometry import Model
 from tpsfm.view.scene import BACKGROUND, EDGES, REACH, Scene, scene_of, view_rotation
 
 _NO_LIBRARY, _NO_WINDOW = 3, 4

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry.model import Camera, Model, read_model
+from tpsfm.geometry import Camera, Model
 from tpsfm.io.atomic import write_atomic
 
 # nerfstudio's camera model and distortion keys, by COLMAP's camera model; the parameters follow cx, cy.
@@ -123,8 +125,8 @@ def _nerfstudio_intrinsics(camera: Camera) -> dict:
         "h": camera.height,
         "fl_x": matrix[0, 0],
         "fl_y": matrix[1, 1],
-        "cx": matrix[0, 2] + 0.5,  # COLMAP's origin is nerfstudio's
-        "cy": matrix[1, 2] + 0.5,
+        "cx": to_colmap(matrix[0, 2]),  # whose origin is nerfstudio's too
+        "cy": to_colmap(matrix[1, 2]),
         **dict(zip(distortion, camera.params[len(camera.params) - len(distortion) :], strict=True)),
     }
 
@@ -147,7 +149,7 @@ def _write_bundler(folder: Path, model: Model, out: Path, images: Path) -> None:
         track = [f"{point.track.length()}"]
         for element in point.track.elements:
             image = reconstruction.image(element.image_id)
-            principal = model.cameras[image.camera_id].matrix[:2, 2] + 0.5
+            principal = to_colmap(model.cameras[image.camera_id].matrix[:2, 2])
             x, y = image.points2D[element.point2D_idx].xy - principal
             track.append(f"{index[element.image_id]} {element.point2D_idx} {_numbers((x, -y))}")
         lines += [_numbers(point.xyz), " ".join(map(str, point.color)), " ".join(track)]
@@ -164,7 +166,7 @@ def _bundler_intrinsics(camera: Camera) -> list[float]:
     return [focal, *radial[:2]]
 
 
-def _numbers(values) -> str:
+def _numbers(values: Iterable[float]) -> str:
     return " ".join(repr(float(value)) for value in values)
 
 

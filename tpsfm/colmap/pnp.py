@@ -1,26 +1,26 @@
-"""A photo's pose from matches of its keypoints with a map's points."""
+"""Absolute pose: a photo's pose from matches of its keypoints with a map's points (PnP)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from tpsfm.colmap.cameras import to_colmap
-from tpsfm.colmap.loading import pycolmap
-from tpsfm.geometry.model import Camera, Pose
+from tpsfm.colmap.convention import camera_from_colmap, to_colmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
+from tpsfm.geometry import Camera, Pose
 
 
 @dataclass(frozen=True)
 class AbsolutePose:
-    """A pose with all that tells how good it is.
+    """A pose with its intrinsics, inliers and covariance.
 
     Attributes:
         pose: world to camera; its `camera_id` means nothing.
         camera: the intrinsics, refined where that was asked for.
         inliers: bool [N], the matches that agree with the pose.
         covariance: float64 [6, 6] of a small rotation w (radians, R = exp([w]x) R_estimated) and of the translation,
-            scaled by the inliers' residuals; what is refined of the camera is marginalized.
+            scaled by the inliers' residuals; refined intrinsics are marginalized.
     """
 
     pose: Pose
@@ -47,14 +47,14 @@ def absolute_pose(
         camera: the intrinsics to start from.
         max_error: greatest reprojection error of an inlier, pixels.
         refine_focal, refine_distortion: adjust these with the pose.
-        trials: of RANSAC, at most.
+        trials: greatest number of RANSAC's trials.
         seed: of RANSAC.
 
     Returns:
-        None where no pose has even the few inliers that determine it.
+        None where no pose has more inliers than it has free parameters (6, and one for each that is refined).
     """
-    lens = to_colmap(camera)
-    pixels = np.asarray(keypoints, np.float64) + 0.5
+    lens = colmap_camera(camera)
+    pixels = to_colmap(np.asarray(keypoints, np.float64))
     points = np.asarray(points, np.float64)
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     estimation.ransac.max_error = max_error
@@ -83,20 +83,20 @@ def absolute_pose(
     inliers = errors <= max_error
     squares = errors[inliers] ** 2
     weights = 1 / (1 + squares / refinement.loss_function_scale**2)  # of the Cauchy loss
-    # What an M-estimate's variance (Huber, 1981) is to COLMAP's covariance, which has the weights alone.
+    # COLMAP's covariance has the weights alone; this makes it that of an M-estimate (Huber, 1981).
     variance = (weights**2 * squares).sum() / max(2 * inliers.sum() - free, 1)
     variance *= weights.mean() / (weights**2).mean() ** 2
     turn = np.repeat([2.0, 1.0], 3)  # COLMAP's rotations are halves of quaternions: a radian is two
     return AbsolutePose(
         # In C's order, as it comes back from a file: products then round alike.
         Pose(0, np.ascontiguousarray(motion.rotation.matrix()), np.array(motion.translation)),
-        replace(camera, params=[float(value) for value in lens.params]),
+        camera_from_colmap(camera.model, camera.width, camera.height, [float(value) for value in lens.params]),
         inliers,
         variance * again["covariance"] * np.outer(turn, turn),
     )
 
 
-def _errors(motion, lens, pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _errors(motion: pycolmap.Rigid3d, lens: pycolmap.Camera, pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Reprojection errors [N] in pixels, inf behind the camera."""
     seen = points @ motion.rotation.matrix().T + motion.translation
     errors = np.full(len(points), np.inf)
