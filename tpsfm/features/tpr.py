@@ -117,13 +117,8 @@ class TPR(Extractor):
                 return
             mask = None if permitted is None else permitted[::size, ::size][: logits.shape[0], : logits.shape[1]]
             points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
-<<<<<<< HEAD
             descriptors = self.network.descriptors_at(dense.descriptors, points[None])[0]
-            arrays = (size * (points + 0.5) - 0.5, scores, F.normalize(descriptors, dim=-1))
-=======
-            descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
             arrays = (rescale_points(points, size), scores, F.normalize(descriptors, dim=-1))
->>>>>>> main
             keypoints, scores_, vectors = (x.cpu().numpy() for x in arrays)
             yield enlarged(Features(keypoints, scores_, vectors, grey.shape[::-1]), whole, None)
 
