@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -15,12 +16,14 @@ import pytest
 import torch
 import tpr
 from click.testing import CliRunner
+from safetensors.torch import save_file
 from tpr.config import ConfigError, load_config
 from tpr.engine import Trainer, TrainingStopped
+from tpr.networks import build_network
 from tpr.randomness import generator_for
 from tpr.validation import validate
 from tpr.views import Views
-from tpr.weights import load_weights
+from tpr.weights import load_weights, save_weights
 
 SHORT = [
     "network.options={dim: 16, widths: [8, 8, 16, 16], per_size: null, counts: [1, 1]}",
@@ -146,6 +149,31 @@ def test_two_processes_share_a_batch_and_average(photo_folder, tmp_path):
     for name, a, b in zip(names, *statistics, strict=True):
         if not name.startswith("target"):
             assert torch.allclose(state["learner"][name], (a + b) / 2, atol=1e-5), name
+
+
+def test_training_starts_from_weights_without_the_projection(photo_folder, tmp_path):
+    torch.manual_seed(0)
+    options = {"dim": 16, "widths": [8, 8, 16, 16]}
+    given = build_network("s", **options)
+    save_weights(tmp_path / "old.safetensors", given, "s", options)
+    overrides = [*SHORT, f"start={tmp_path / 'old.safetensors'}"]
+    projected = [*overrides, "network.options={dim: 12, per_size: 8}"]
+    trainer = Trainer(photo_folder, load_config("s", projected), tmp_path / "w.safetensors")
+    found = trainer.learner.online.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in given.state_dict().items())
+    assert trainer.learner.online.projection[0].weight.shape == (12, 16)
+    with pytest.raises(ConfigError, match="another network"):
+        Trainer(photo_folder, load_config("s", [*overrides, "network.options={dim: 8}"]), tmp_path / "w.safetensors")
+
+
+def test_weights_of_before_a_layer_was_renamed_still_load(tmp_path):
+    network = build_network("s", dim=16, widths=(8, 8, 16, 16))
+    options = {"dim": 16, "widths": [8, 8, 16, 16]}
+    tensors = {name.replace("reliability_head.", "rely."): value for name, value in network.state_dict().items()}
+    assert "rely.weight" in tensors
+    save_file(tensors, tmp_path / "old.safetensors", {"network": "s", "options": json.dumps(options)})
+    found = load_weights(tmp_path / "old.safetensors")[0].state_dict()
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
 
 
 CLOCKS = TRAIN.replace(
