@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from tpr.cameras import fixed_cameras, held_out_sites, site
-from tpr.geometry import Warp, apply_homography, pixel_grid, sample
+from tpr.geometry import apply_homography, pixel_grid, sample
 from tpr.jpeg import jpeg
 from tpr.landmarks import LandmarkViews, Matched
 from tpr.photometric import Light, cast_shadow, channel_weights, fall_night, raise_fog, relight
@@ -17,6 +17,7 @@ from tpr.photos import Photos, find_photos, split
 from tpr.relief import Relief
 from tpr.validation import hours_pairs
 from tpr.views import Views
+from tpr.warps import Warp
 
 DARK = Light(exposure=0, gamma=1, noise=0, blur=0, shadow=0, night=0, fog=0, jpeg=0)
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from tpr.crops import cut
-from tpr.geometry import apply_homography, draw_sides, draw_view, inverse, pixel_grid, uniform
+from tpr.geometry import apply_homography, inverse, pixel_grid
 from tpr.pairs import LandmarkPair, inside
 from tpr.photometric import channel_weights, relight
 from tpr.photos import Photos
 from tpr.views import Views
+from tpr.warps import draw_sides, draw_view, uniform
 
 
 @dataclass

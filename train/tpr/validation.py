@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tpr.geometry import Warp
 from tpr.keypoints import detect
 from tpr.networks import Dense, Network
 from tpr.networks.base import standardize
@@ -15,6 +14,7 @@ from tpr.photometric import Light
 from tpr.photos import Photos
 from tpr.randomness import generator_for
 from tpr.views import ViewPair, Views
+from tpr.warps import Warp
 
 FIGURES = ("accuracy", "repeatability", "mma1", "mma3")
 

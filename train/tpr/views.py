@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from tpr.crops import cut
-from tpr.geometry import Warp, apply_homography, draw_sides, draw_view, inverse, pixel_grid, uniform
+from tpr.geometry import apply_homography, inverse, pixel_grid
 from tpr.pairs import ViewPair
 from tpr.photometric import Light, channel_weights, relight
 from tpr.photos import Photos
 from tpr.relief import Relief
+from tpr.warps import Warp, draw_sides, draw_view, uniform
 
 __all__ = ["ViewPair", "Views"]
 
