@@ -72,7 +72,7 @@ class Extraction(Stage):
             raise TpsfmError(f"no folder of masks {self.masks}")
         keys: dict[str, str] = {}
         unreadable: dict[str, str] = {}
-        catalog, extractor = PhotoCatalog(images, workspace.photos), self.extractor()
+        catalog, extractor = PhotoCatalog(images, workspace.photos, self.masks), self.extractor()
         turns = workspace.manifest.get("turns", {})
         new = 0
         with (
@@ -90,7 +90,7 @@ class Extraction(Stage):
                 else:
                     keys[name], photo, pixels, mask = loaded
                     if pixels is not None:
-                        found = upright_features(extractor, pixels, mask, photo.seen_orientation)
+                        found = upright_features(extractor, pixels, mask, photo.seen_orientation, photo.size)
                         store.write(name, found, keys[name])
                         new += 1
                 update(done, len(catalog.names))
@@ -108,9 +108,9 @@ class Extraction(Stage):
         """(key, photo, pixels, mask), the pixels None where the store has the features already; or what is wrong."""
         try:
             photo = replace(catalog[name], turn=turn)
-            mask = None if self.masks is None else read_mask(self.masks, name, photo.size)
+            mask = None if self.masks is None else read_mask(self.masks, name, photo.decoded_size)
             mask_digest = None if mask is None else digest(np.packbits(mask).tobytes().hex())
-            key = digest([photo.digest, mask_digest, photo.turn, extractor.fingerprint])
+            key = digest([photo.content, mask_digest, photo.turn, extractor.fingerprint])
             return key, photo, None if store.key(name) == key else photo.decode(), mask
         except TpsfmError as error:
             return error
