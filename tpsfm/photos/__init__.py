@@ -2,13 +2,14 @@
 
 from tpsfm.photos.catalog import PhotoCatalog, kept_photos, unchanged_photos
 from tpsfm.photos.listing import is_image, is_portable, list_images
-from tpsfm.photos.masks import read_mask
+from tpsfm.photos.masks import Masks
 from tpsfm.photos.orientation import decoded_keypoints, turned, upright
 from tpsfm.photos.photo import SNAPSHOT, Photo, file_digest, read_photo
 from tpsfm.photos.pixels import check_pixels, read_image
 
 __all__ = [
     "SNAPSHOT",
+    "Masks",
     "Photo",
     "PhotoCatalog",
     "check_pixels",
@@ -19,7 +20,6 @@ __all__ = [
     "kept_photos",
     "list_images",
     "read_image",
-    "read_mask",
     "read_photo",
     "turned",
     "unchanged_photos",

@@ -64,6 +64,11 @@ class Photo:
         return self.width, self.height
 
     @property
+    def seen_size(self) -> tuple[int, int]:
+        """(width, height) of the photo upright, as its EXIF orientation says."""
+        return self.size[::-1] if self.orientation in (6, 8) else self.size
+
+    @property
     def content(self) -> str:
         """Digest of all that its pixels depend on."""
         if self.levels is None and not self.mirrored:
