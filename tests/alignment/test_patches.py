@@ -52,7 +52,7 @@ def test_displacements_under_an_affine_warp_and_another_light(device, gain, offs
     assert np.median(error) < 0.02 and np.quantile(error, 0.95) < 0.06
 
 
-def test_a_place_that_is_right_stays(gain=1.0):
+def test_a_place_that_is_right_stays():
     image = texture()
     centres = places(50)
     found = align(image, image, centres, centres, np.tile(np.eye(2), (50, 1, 1)))

@@ -10,6 +10,7 @@ from tests.support.pictures import HEIGHT, WIDTH, colours, exif, save
 from tpsfm.errors import TpsfmError
 from tpsfm.photos import file_digest, read_image, read_photo
 from tpsfm.photos.exif import focal_px, gps
+from tpsfm.view.window import save_snapshot
 
 
 def test_exif_camera_focal_and_place(tmp_path):
@@ -99,3 +100,9 @@ def test_digest_is_of_the_content(tmp_path):
     assert a == b != c
     with pytest.raises(TpsfmError, match="cannot read"):
         file_digest(tmp_path / "none")
+
+
+def test_a_snapshot_is_no_photo(tmp_path):
+    save_snapshot(colours(), tmp_path / "shot.png")
+    with pytest.raises(TpsfmError, match=r"shot\.png is a picture of a map"):
+        read_photo(tmp_path / "shot.png")

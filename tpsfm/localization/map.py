@@ -151,7 +151,8 @@ class Map:
         attempts = []
         for quarters in range(4):
             with clock.time("extract"):
-                features = upright_features(self.extractor, pixels, None, turned(photo.orientation, quarters))
+                orientation = turned(photo.orientation, quarters)
+                features = upright_features(self.extractor, pixels, None, orientation, photo.size)
             result = self._localize(name, pixels, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
             attempts.append((result, features))
             if result.pose is not None:

@@ -11,7 +11,7 @@ from tpsfm.colmap import camera_from_colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera
 from tpsfm.localization.intrinsics import check_parameters
-from tpsfm.photos import IMAGE_SUFFIXES, is_portable, list_images
+from tpsfm.photos import is_image, is_portable, list_images
 
 _ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")
 
@@ -49,9 +49,9 @@ def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[
     source = Path(source)
     if os.path.isdir(source):
         return source, [Query(name) for name in list_images(source)]
-    if source.suffix.lower() in IMAGE_SUFFIXES:
-        if not os.path.exists(source):
-            raise TpsfmError(f"there is no query {source}")
+    if not os.path.exists(source):
+        raise TpsfmError(f"there is no query {source}")
+    if is_image(source):
         return source.parent, [Query(_name(source.name, "the query"))]
     root = source.parent if images is None else Path(images)
     if not os.path.isdir(root):

@@ -114,5 +114,5 @@ def _camera(query: Query, photo: Photo | Path, given: tuple[str, list[float]] | 
 
 def _key(map: Map, photo: Photo | Path, camera: Camera | None) -> str:
     """A digest of all that the localization of a photo depends on."""
-    content = "unreadable" if isinstance(photo, Path) else photo.digest
+    content = "unreadable" if isinstance(photo, Path) else photo.content
     return digest([map.fingerprint, content, None if camera is None else asdict(camera)])

@@ -1,24 +1,25 @@
 """Photos on disk: which there are, what is known of each, their pixels, their masks."""
 
 from tpsfm.photos.catalog import PhotoCatalog, kept_photos, unchanged_photos
-from tpsfm.photos.listing import IMAGE_SUFFIXES, is_portable, list_images
-from tpsfm.photos.masks import read_mask
+from tpsfm.photos.listing import is_image, is_portable, list_images
+from tpsfm.photos.masks import Masks
 from tpsfm.photos.orientation import decoded_keypoints, turned, upright
-from tpsfm.photos.photo import Photo, file_digest, read_photo
+from tpsfm.photos.photo import SNAPSHOT, Photo, file_digest, read_photo
 from tpsfm.photos.pixels import check_pixels, read_image
 
 __all__ = [
-    "IMAGE_SUFFIXES",
+    "SNAPSHOT",
+    "Masks",
     "Photo",
     "PhotoCatalog",
     "check_pixels",
     "decoded_keypoints",
     "file_digest",
+    "is_image",
     "is_portable",
     "kept_photos",
     "list_images",
     "read_image",
-    "read_mask",
     "read_photo",
     "turned",
     "unchanged_photos",

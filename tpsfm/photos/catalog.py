@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import write_atomic
+from tpsfm.photos.depth import Levels, levels_of
 from tpsfm.photos.listing import list_images
 from tpsfm.photos.photo import Photo, file_digest, read_photo
+from tpsfm.photos.pixels import read_values
 
 _VERSION = 1  # another one is made anew
+_SAMPLE = 8  # deep photos of a folder whose values are looked at
 _FIELDS = tuple(field.name for field in fields(Photo) if field.name not in ("name", "path"))
 
 
@@ -27,6 +34,7 @@ class PhotoCatalog:
     Args:
         folder: of the photos.
         file: where the records are kept, JSON; what is damaged there is read anew.
+        masks: as for `list_images`.
 
     Attributes:
         names: of all photos below the folder, as `list_images` gives them.
@@ -35,10 +43,12 @@ class PhotoCatalog:
         TpsfmError: as `list_images`.
     """
 
-    def __init__(self, folder: Path, file: Path) -> None:
+    def __init__(self, folder: Path, file: Path, masks: Path | None = None) -> None:
         self.folder, self.file = Path(folder), Path(file)
-        self.names = list_images(self.folder)
+        self.names = list_images(self.folder, masks)
         self._kept = _load(self.file)
+        self._levels: dict[str, Levels] = {}  # by folder
+        self._lock = Lock()
 
     def __enter__(self) -> PhotoCatalog:
         return self
@@ -64,7 +74,27 @@ class PhotoCatalog:
             return replace(known[1], path=path)
         photo = read_photo(path, name)
         self._kept[name] = stamp, photo
+        if photo.deep:
+            photo = replace(photo, levels=self._levels_of(str(PurePosixPath(name).parent)))
+            self._kept[name] = stamp, photo
         return photo
+
+    def _levels_of(self, folder: str) -> Levels:
+        """The levels of a folder's deep photos: those that its photos have, else found in a sample of them."""
+        with self._lock:
+            if folder not in self._levels:
+                names = [name for name in self.names if str(PurePosixPath(name).parent) == folder]
+                known = (self._kept[name][1].levels for name in names if name in self._kept)
+                self._levels[folder] = next(filter(None, known), None) or levels_of(self._sample(names))
+            return self._levels[folder]
+
+    def _sample(self, names: Sequence[str]) -> Iterator[np.ndarray]:
+        """Values of a few deep photos, as stored."""
+        for name in names[:: 1 + len(names) // _SAMPLE]:
+            with suppress(TpsfmError):
+                values = read_values(self.folder / name)
+                if values.dtype not in (np.uint8, bool):
+                    yield values
 
     def save(self) -> None:
         """Write the records of the photos that are still there, whole or not at all.
@@ -119,5 +149,6 @@ def _to_json(photo: Photo) -> dict[str, Any]:
 
 
 def _photo(name: str, values: dict[str, Any]) -> Photo:
-    gps = values.pop("gps")
-    return Photo(**values, gps=None if gps is None else tuple(gps), name=name)
+    for key in ("gps", "levels"):
+        values[key] = None if values[key] is None else tuple(values[key])
+    return Photo(**values, name=name)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL.TiffImagePlugin import TiffImageFile
 
 from tpsfm.errors import TpsfmError
 from tpsfm.photos import exif
+from tpsfm.photos.depth import Levels
 from tpsfm.photos.orientation import UNMIRRORED, turned
-from tpsfm.photos.pixels import open_image, read_image
+from tpsfm.photos.pixels import decoded_size, is_deep, open_image, read_image, stored_size
+from tpsfm.photos.raw import is_raw, raw_header
 
+SNAPSHOT = "tpsfm snapshot"  # the "Software" of a PNG that is a picture of a map
 _BLOCK = 1 << 20  # bytes read at a time
 
 
@@ -34,6 +37,8 @@ class Photo:
         turn: quarter turns clockwise, beyond what `orientation` says, by which it is seen as other photos are.
         name: its path below the folder of photos, with '/'.
         digest: hex digest of the file's content.
+        deep: whether it has more than 8 bits a channel.
+        levels: of a deep photo, the values that `decode` makes black and white; None takes what suits it alone.
         path: the file.
     """
 
@@ -49,12 +54,26 @@ class Photo:
     turn: int = 0
     name: str = ""
     digest: str = ""
+    deep: bool = False
+    levels: Levels | None = None
     path: Path | None = field(default=None, compare=False)
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height)."""
         return self.width, self.height
+
+    @property
+    def seen_size(self) -> tuple[int, int]:
+        """(width, height) of the photo upright, as its EXIF orientation says."""
+        return self.size[::-1] if self.orientation in (6, 8) else self.size
+
+    @property
+    def content(self) -> str:
+        """Digest of all that its pixels depend on."""
+        if self.levels is None and not self.mirrored:
+            return self.digest
+        return f"{self.digest} {self.levels} {self.mirrored}"
 
     @property
     def camera_key(self) -> Hashable | None:
@@ -68,15 +87,22 @@ class Photo:
         """The EXIF orientation with the turn."""
         return turned(self.orientation, self.turn)
 
+    @property
+    def decoded_size(self) -> tuple[int, int]:
+        """(width, height) of what `decode` gives."""
+        return decoded_size(self.size)
+
     def decode(self) -> np.ndarray:
         """Its pixels, uint8 [H, W, 3] RGB or [H, W] grey, as stored but for mirrored ones, which are mirrored back.
+
+        Those of very large photos are reduced: to `decoded_size`.
 
         Raises:
             TpsfmError: the file can't be read, is truncated or is not an image.
         """
         if self.path is None:
             raise TpsfmError(f"the photo '{self.name}' has no file")
-        pixels = read_image(self.path)
+        pixels = read_image(self.path, self.levels)
         return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
 
 
@@ -90,29 +116,44 @@ def read_photo(path: Path, name: str = "") -> Photo:
         with open(path, "rb") as file:
             digest = _digest(file)
             file.seek(0)
+            if is_raw(path):
+                return _raw_photo(path, file, name, digest)
             with open_image(path, file) as image:
+                if image.info.get("Software") == SNAPSHOT:
+                    raise TpsfmError(f"{path} is a picture of a map, not a photo")
                 tags = exif.read_tags(image)
-                width, height = image.size
-                if isinstance(image, TiffImageFile):  # newer Pillows tell its upright size
-                    width, height = image.tag_v2[256], image.tag_v2[257]
-                stored = exif.orientation(tags)
-                make, model = exif.camera(tags)
-                return Photo(
-                    width,
-                    height,
-                    orientation=UNMIRRORED.get(stored, stored),
-                    mirrored=stored in UNMIRRORED,
-                    make=make,
-                    model=model,
-                    focal_px=exif.focal_px(tags, width, height),
-                    zoom=exif.zoom(tags),
-                    gps=exif.gps(tags),
-                    name=name or Path(path).name,
-                    digest=digest,
-                    path=Path(path),
-                )
+                photo = _photo(path, name, digest, stored_size(image), exif.orientation(tags), tags)
+                return replace(photo, deep=is_deep(image))
     except OSError as error:
         raise TpsfmError(f"cannot read image {path}: {error.strerror or error}") from error
+
+
+def _photo(
+    path: Path, name: str, digest: str, size: tuple[int, int], orientation: int, tags: Mapping[str, Any]
+) -> Photo:
+    make, model = exif.camera(tags)
+    return Photo(
+        *size,
+        orientation=UNMIRRORED.get(orientation, orientation),
+        mirrored=orientation in UNMIRRORED,
+        make=make,
+        model=model,
+        focal_px=exif.focal_px(tags, *size),
+        zoom=exif.zoom(tags),
+        gps=exif.gps(tags),
+        name=name or Path(path).name,
+        digest=digest,
+        path=Path(path),
+    )
+
+
+def _raw_photo(path: Path, file: BinaryIO, name: str, digest: str) -> Photo:
+    """The record of a raw photo; its EXIF is read where the file is a kind of TIFF, as most are."""
+    width, height, orientation = raw_header(path)
+    tags: dict[str, Any] = {}
+    with suppress(TpsfmError), open_image(path, file) as image:
+        tags = exif.read_tags(image)
+    return _photo(path, name, digest, (width, height), orientation, tags)
 
 
 def file_digest(path: Path) -> str:

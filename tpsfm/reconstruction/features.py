@@ -16,7 +16,7 @@ from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE
 from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.parallel import in_order
-from tpsfm.photos import Photo, PhotoCatalog, read_mask
+from tpsfm.photos import Masks, Photo, PhotoCatalog
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.stage import Done, Stage, option
 
@@ -68,11 +68,13 @@ class Extraction(Stage):
         from tpsfm.features.upright import upright_features
 
         images = Path(workspace.manifest["images"])
-        if self.masks is not None and not self.masks.is_dir():
-            raise TpsfmError(f"no folder of masks {self.masks}")
         keys: dict[str, str] = {}
+        mirrored: list[str] = []
         unreadable: dict[str, str] = {}
-        catalog, extractor = PhotoCatalog(images, workspace.photos), self.extractor()
+        catalog, extractor = PhotoCatalog(images, workspace.photos, self.masks), self.extractor()
+        masks = None if self.masks is None else Masks(self.masks, images, catalog.names)
+        if masks is not None:
+            log.log(logging.INFO if masks.complete else logging.WARNING, "%s", masks.summary())
         turns = workspace.manifest.get("turns", {})
         new = 0
         with (
@@ -82,15 +84,16 @@ class Extraction(Stage):
             ThreadPoolExecutor(1) as pool,
         ):
             store.describe(extractor.fingerprint)
-            jobs = ((name, (catalog, name, turns.get(name, 0), extractor, store)) for name in catalog.names)
+            jobs = ((name, (catalog, masks, name, turns.get(name, 0), extractor, store)) for name in catalog.names)
             for done, (name, loaded) in enumerate(in_order(pool, self._load, jobs, READ_AHEAD), 1):
                 if isinstance(loaded, TpsfmError):
                     unreadable[name] = str(loaded)
                     log.warning("%s: left out: %s", name, loaded)
                 else:
                     keys[name], photo, pixels, mask = loaded
+                    mirrored += [name] * photo.mirrored
                     if pixels is not None:
-                        found = upright_features(extractor, pixels, mask, photo.seen_orientation)
+                        found = upright_features(extractor, pixels, mask, photo.seen_orientation, photo.size)
                         store.write(name, found, keys[name])
                         new += 1
                 update(done, len(catalog.names))
@@ -98,19 +101,30 @@ class Extraction(Stage):
         if len(keys) < 2:
             count = f"{len(keys)} of {len(catalog.names)}"
             raise TpsfmError(f"{images}: {count} photos can be read; a map needs at least two")
+        if mirrored:
+            text = (
+                "%d photos are stored mirrored by their EXIF (%s ...): here they are mirrored back, but other programs"
+            )
+            log.warning(f"{text} that read them with this map must do so too", len(mirrored), mirrored[0])
         workspace.manifest |= {"photos": keys, "unreadable": unreadable}
         counts = {"photos": len(keys), "keypoints": keypoints, "unreadable": len(unreadable)}
         return Done(digest(sorted(keys.items())), new, len(keys) - new, counts)
 
     def _load(
-        self, catalog: PhotoCatalog, name: str, turn: int, extractor: Extractor, store: FeatureStore
+        self,
+        catalog: PhotoCatalog,
+        masks: Masks | None,
+        name: str,
+        turn: int,
+        extractor: Extractor,
+        store: FeatureStore,
     ) -> tuple[str, Photo, np.ndarray | None, np.ndarray | None] | TpsfmError:
         """(key, photo, pixels, mask), the pixels None where the store has the features already; or what is wrong."""
         try:
             photo = replace(catalog[name], turn=turn)
-            mask = None if self.masks is None else read_mask(self.masks, name, photo.size)
+            mask = None if masks is None else masks.read(photo)
             mask_digest = None if mask is None else digest(np.packbits(mask).tobytes().hex())
-            key = digest([photo.digest, mask_digest, photo.turn, extractor.fingerprint])
+            key = digest([photo.content, mask_digest, photo.turn, extractor.fingerprint])
             return key, photo, None if store.key(name) == key else photo.decode(), mask
         except TpsfmError as error:
             return error

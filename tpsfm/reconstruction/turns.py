@@ -61,13 +61,14 @@ class Turns(Stage):
             workspace.manifest.pop("turns", None)
             workspace.manifest["stages"].pop(self.name, None)
             return None
-        extractor = Extraction.recorded(workspace).extractor()
+        extraction = Extraction.recorded(workspace)
+        extractor = extraction.extractor()
         photos = {}
-        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos) as catalog:
+        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos, extraction.masks) as catalog:
             for name in catalog.names:
                 with suppress(TpsfmError):  # the extraction names those that can't be read
                     photos[name] = catalog[name]
-        key = digest([extractor.fingerprint, sorted((name, photo.digest) for name, photo in photos.items())])
+        key = digest([extractor.fingerprint, sorted((name, photo.content) for name, photo in photos.items())])
         if "turns" in workspace.manifest and self._is_done(workspace, key, workspace.run):
             return None
         previews: dict[str, Preview] = {}

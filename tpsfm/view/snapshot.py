@@ -48,10 +48,8 @@ def snapshot(model: Model, png: str | Path, size: tuple[int, int] = (1280, 800),
         return "open3d"
     except TpsfmError as error:
         log.info("the snapshot is drawn without Open3D: %s", error)
-    from PIL import Image
-
     try:
-        Image.fromarray(splat(scene, size)).save(png)
+        window.save_snapshot(splat(scene, size), png)
     except OSError as error:
         raise TpsfmError(f"can't write '{png}': {error.strerror or error}") from None
     return "tpsfm"

@@ -19,6 +19,7 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Model
+from tpsfm.photos import SNAPSHOT
 from tpsfm.view.scene import BACKGROUND, EDGES, REACH, Scene, scene_of, view_rotation
 
 _NO_LIBRARY, _NO_WINDOW = 3, 4
@@ -148,10 +149,18 @@ def _snapshot(o3d: ModuleType, geometries: list[Any], data: dict[str, np.ndarray
     renderer.setup_camera(float(2 * np.degrees(np.arctan(vertical))), target, eye, up)
     image = np.asarray(renderer.render_to_image())
     image = image.reshape(height, 2, width, 2, -1)[..., :3].mean((1, 3))
-    from PIL import Image
-
-    Image.fromarray(np.rint(image).astype(np.uint8)).save(str(data["snapshot"]))
+    save_snapshot(np.rint(image).astype(np.uint8), Path(str(data["snapshot"])))
     return 0
+
+
+def save_snapshot(picture: np.ndarray, png: Path) -> None:
+    """Write a picture uint8 [H, W, 3], marked so that it isn't taken for a photo."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    mark = PngInfo()
+    mark.add_text("Software", SNAPSHOT)
+    Image.fromarray(picture).save(png, pnginfo=mark)
 
 
 if __name__ == "__main__":
