@@ -95,12 +95,12 @@ def test_the_layer_starts_as_a_convolution_of_half_weight_and_learns_where_to_lo
     x = torch.randn(1, INPUTS, 9, 9)
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, padding=1) / 2, rtol=1e-4, atol=1e-5)
     target = F.conv2d(x, layer.weight.detach(), padding=1).roll(1, 3)[..., 2:-2, 2:-2]
-    steering = torch.optim.Adam(layer.steer.parameters(), 0.05)
+    optimizer = torch.optim.Adam(layer.offset_mask.parameters(), 0.05)
     losses = []
     for _ in range(60):
         loss = (layer(x)[..., 2:-2, 2:-2] - target).square().mean()
-        steering.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        steering.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]

@@ -11,7 +11,7 @@ from tpr.heads import Projector
 from tpr.keypoints import nearest_maximum, refine, strongest
 from tpr.learner import Labels, Learner, LossWeights, Method, Space
 from tpr.losses.prediction import hard_loss, prediction_loss
-from tpr.networks import Dense, Network, sample_descriptors
+from tpr.networks import Dense, Network, build_network, sample_descriptors
 from tpr.pairs import LandmarkPair, ViewPair
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
 
@@ -88,7 +88,9 @@ def test_other_points_act_through_the_named_statistics_alone(space, statistics):
     assert difference > 1e-3 if statistics else difference < 1e-6
 
 
-@pytest.mark.parametrize("weight", ["prediction", "invariance", "decorrelation", "covariance", "coding_rate"])
+@pytest.mark.parametrize(
+    "weight", ["prediction", "invariance", "decorrelation", "covariance", "coding_rate", "moment", "sigreg"]
+)
 def test_each_term_alone_reaches_the_descriptors(weight):
     learner = small(LossWeights(**dict.fromkeys(vars(LossWeights()), 0.0) | {weight: 1.0}))
     terms = learner(shifted_pair(), seeded())
@@ -174,14 +176,85 @@ def test_generations():
             parameter += 0.05 * torch.randn(parameter.shape, generator=seeded())
     learner.begin_generation()
     state = copy.deepcopy(learner.state_dict())
-    teacher, target = learner.previous.state_dict(), learner.target.state_dict()
-    assert learner.generation == 1 and all(torch.equal(teacher[name], target[name]) for name in teacher)
+    teacher, target = copy.deepcopy(learner.previous.state_dict()), learner.target.state_dict()
+    assert learner.generation == 1 and all(torch.equal(teacher[f"encoder.{name}"], target[name]) for name in target)
     assert loss(3.0) != pytest.approx(loss(0.0), abs=1e-3)
     learner.online.requires_grad_(True)
     learner(pair, seeded(), 3.0)["loss"].backward()
     learner.update_target(0.0)
     assert all(torch.equal(learner.previous.state_dict()[name], teacher[name]) for name in teacher), "it stays frozen"
     assert all(p.grad is None for p in learner.previous.parameters())
+
+
+def test_batch_statistics_of_the_target_are_its_own():
+    learner = small()
+    batches = list(torch.rand(3, 4, 1, 32, 32, generator=seeded()))
+    with torch.no_grad():
+        for parameter in learner.target.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded())
+    learner.measure_statistics(batches, seeded())
+    convolution, norm = learner.target.describe[:2]
+    found = torch.cat(batches)
+    with torch.no_grad():
+        expected = convolution(found).mean((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, expected, rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1 and not torch.allclose(learner.online.describe[1].running_mean, expected, atol=1e-3)
+    learner.update_target(0.5)
+    torch.testing.assert_close(norm.running_mean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_fixed_statistics_make_training_what_inference_is():
+    learner, images = small(), torch.rand(4, 1, 32, 32, generator=seeded())
+    learner.measure_statistics([images], seeded())
+    learner.fix_statistics()
+    learner.train()
+    online, target = learner.online, learner.target
+    assert torch.equal(online.describe[1].running_mean, target.describe[1].running_mean)
+    trained = online(images[:2]).descriptors[0]
+    kept = online.describe[1].running_mean.clone()
+    torch.testing.assert_close(trained, online.eval()(images[:2]).descriptors[0])
+    other = Learner(Tiny(), PREDICTION, Method(points=32))
+    other.load_state_dict(learner.state_dict())
+    assert not other.train().online.describe[1].training and other.predictor[1].training
+    other.measure_statistics([images / 2], seeded())
+    assert torch.equal(other.target.describe[1].running_mean, kept)
+
+
+def test_labels_of_a_generation_compare_predictions_with_targets():
+    """l_c = exp(−α (1 − ⟨q(g(z)), g(z')⟩) / λ), all three of the frozen model, in evaluation mode."""
+    pair = shifted_pair()
+    learner = small(labels=Labels.generation, space=Space.raw, projector=Projector.mlp)
+    learner(pair, seeded())
+    learner.begin_generation()
+    teacher = copy.deepcopy(learner.previous).eval()
+    with torch.no_grad():
+        for parameter in [*learner.target.parameters(), *learner.predictor.parameters(), *learner.project.parameters()]:
+            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded())
+    points = torch.rand(4, 20, 2, generator=seeded()) * 40 + 12
+    there, _ = pair.match(points)
+    images, where = torch.cat([pair.first, pair.second]), torch.cat([points, there])
+    learner.train()
+    first, second = learner.taught(learner.previous, images, where)
+    described = teacher.encoder.descriptors_at(teacher.encoder(images).descriptors, where)
+    target = teacher.project(described.flatten(0, 1))
+    torch.testing.assert_close(second.flatten(0, 1), target)
+    torch.testing.assert_close(first.flatten(0, 1), teacher.predictor(target))
+    assert not torch.allclose(first, second, atol=0.1)
+
+
+def test_scores_weigh_the_points_only_once_they_mean_something():
+    pair = shifted_pair()
+
+    def loss(shift: float, weighted: bool) -> float:
+        learner = small(LossWeights(prediction=1, invariance=1, decorrelation=0, peaks=0)).eval()
+        with torch.no_grad():
+            learner.online.detect.weight += shift * torch.randn(1, 1, 5, 5, generator=seeded())
+        points = torch.rand(4, 20, 2, generator=seeded()) * 40 + 12
+        given = LandmarkPair(pair.first, pair.second, points, *pair.match(points, margin=4))
+        return learner(given, seeded(), weighted=weighted)["loss"].item()
+
+    assert loss(0.0, False) == loss(1.0, False)
+    assert loss(0.0, True) != pytest.approx(loss(1.0, True), abs=1e-4)
 
 
 def test_labels_of_the_target_soften_the_loss():
@@ -193,7 +266,7 @@ def test_labels_of_the_target_soften_the_loss():
 
 def test_bfloat16_encoders_leave_the_losses_in_float32():
     learner = small(LossWeights())
-    learner.bfloat16 = True
+    learner.in_bfloat16 = True
     terms = learner(shifted_pair(), seeded())
     assert all(value.dtype == torch.float32 or name == "rank" for name, value in terms.items())
     exact = small(LossWeights())(shifted_pair(), seeded())
@@ -222,3 +295,32 @@ def test_refined_peaks_of_a_known_parabola():
     assert logits.grad[0, 0, 7, 10] > 0 and logits.grad[0, 0, 7, 8] < 0
     nearby, some = nearest_maximum(logits, torch.tensor([[[10.6, 5.9], [3, 3]]]).expand(2, 2, 2), radius=2)
     assert nearby[0, 0].tolist() == [9, 7] and some.tolist() == [[True, False], [False, False]]
+
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("in_bfloat16", [False, True], ids=["float32", "bfloat16"])
+def test_a_step_of_the_whole_method_on_each_device_in_each_precision(device, in_bfloat16):
+    torch.manual_seed(0)
+    network = build_network("s", dim=12, widths=(8, 8, 16, 16), counts=(1, 1, 0.6), per_size=8)
+    weights = LossWeights(prediction=0.5, decorrelation=0.3, moment=0.03, sigreg=0.1, reliability=0.3, peaks=0.3)
+    method = Method(points=32, labels=Labels.generation)
+    learner = Learner(network, weights, method, in_bfloat16).to(device, memory_format=torch.channels_last)
+    pair = shifted_pair()
+    pair = ViewPair(*(x.to(device) for x in (pair.first, pair.second, pair.forward, pair.backward)))
+    learner.measure_statistics([pair.first], seeded())
+    learner.begin_generation()
+    learner.fix_statistics()
+    learner.train()
+    terms = learner(pair, seeded(), alpha=1.0)
+    terms["loss"].backward()
+    assert all(value.isfinite() and value.dtype == torch.float32 for value in terms.values())
+    assert all(p.grad.isfinite().all() for p in learner.online.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in learner.online.projection.parameters())
+    learner.update_target(0.9)
+    assert all(value.isfinite() for value in learner.distribution().values())

@@ -7,6 +7,7 @@ import torch
 from torch.autograd import gradcheck
 from tpr.losses.detection import peak_agreement_loss, peakiness_loss, reliability_loss, subpixel_loss
 from tpr.losses.prediction import hard_loss, prediction_loss, soft_labels, soft_loss
+from tpr.losses.sigreg import random_directions, sigreg_loss
 from tpr.losses.spread import (
     centred,
     coding_rate_loss,
@@ -14,6 +15,7 @@ from tpr.losses.spread import (
     decorrelation_loss,
     effective_rank,
     invariance_loss,
+    moment_loss,
     spread,
     standardized,
     whitened,
@@ -129,6 +131,61 @@ def test_coding_rate_by_hand():
     assert coding_rate_loss(0 * SQUARE, FOUR).item() == 0
 
 
+@pytest.mark.parametrize(("order", "random"), [(4, 3 / (4 * 6)), (8, 105 / (4 * 6 * 8 * 10))])
+def test_moments_by_hand(order, random):
+    descriptors = torch.nn.functional.normalize(randoms(1, 3, 4), dim=-1)
+    first, second, third = descriptors[0]
+    similarities = torch.stack([first @ second, first @ third, second @ third])
+    expected = torch.log((similarities**order).mean() / random + 1e-6)
+    assert torch.allclose(moment_loss(descriptors, torch.tensor([[True, True, True]]), order), expected)
+    without_third = torch.log((first @ second) ** order / random + 1e-6)
+    assert torch.allclose(moment_loss(descriptors, torch.tensor([[True, True, False]]), order), without_third)
+
+
+def test_moments_are_those_of_the_products_of_channels():
+    """The mean of ⟨y_c, y_d⟩⁴ over all c and d is ‖E[m mᵀ]‖², m the products of two channels."""
+    descriptors = torch.nn.functional.normalize(randoms(50, 3), dim=-1)
+    products = torch.einsum("ni,nj->nij", descriptors, descriptors).flatten(1)
+    norm = (products.T @ products / 50).square().sum()
+    assert torch.allclose((descriptors @ descriptors.T).pow(4).mean(), norm)
+
+
+def test_moments_of_random_directions_are_zero():
+    directions = torch.nn.functional.normalize(randoms(4, 600, 24), dim=-1)
+    valid = torch.ones(4, 600, dtype=torch.bool)
+    assert abs(moment_loss(directions, valid, 4).item()) < 0.05 and abs(moment_loss(directions, valid, 8).item()) < 0.3
+    assert moment_loss(directions[:, :1].expand(-1, 600, -1), valid, 4).item() > 3
+
+
+def fourth_moment(descriptors, valid):
+    return moment_loss(descriptors, valid, 4)
+
+
+def test_sigreg_by_hand():
+    """Of one point along one direction |exp(i t p) − exp(−t²/2)|² = 1 − 2 cos(t p) exp(−t²/2) + exp(−t²)."""
+    descriptors, direction = tensor([[[0.6, 0.8]]]), tensor([[1.0], [0.0]])
+    t = torch.linspace(0, 5, 2001, dtype=torch.float64)
+    distance = 1 - 2 * torch.cos(t * 0.6 * math.sqrt(2)) * torch.exp(-t.square() / 2) + torch.exp(-t.square())
+    expected = 2 * torch.trapezoid(distance * torch.exp(-t.square() / 2), t)
+    valid = torch.ones(1, 1, dtype=torch.bool)
+    assert torch.allclose(sigreg_loss(descriptors, valid, direction, knots=2001), expected)
+    assert torch.allclose(sigreg_loss(descriptors, valid, direction), expected, rtol=1e-3), "a few knots are enough"
+
+
+def test_sigreg_is_near_zero_for_an_even_spread_and_grows_as_descriptors_collapse():
+    generator = torch.Generator().manual_seed(0)
+    spread_out = torch.nn.functional.normalize(randoms(2, 4000, 32), dim=-1)
+    axis = torch.nn.functional.normalize(randoms(1, 1, 32, seed=1), dim=-1)
+    valid, directions = torch.ones(2, 4000, dtype=torch.bool), random_directions(64, 32, generator, "cpu").double()
+    values = [
+        sigreg_loss(torch.nn.functional.normalize(spread_out + share * axis, dim=-1), valid, directions).item()
+        for share in (0.0, 0.5, 1.0, 4.0)
+    ]
+    assert values[0] < 0.003 and values == sorted(values) and values[-1] > 0.1
+    flat = torch.nn.functional.normalize(spread_out * (torch.arange(32) < 8), dim=-1)
+    assert sigreg_loss(flat, valid, directions).item() > 5 * values[0], "a low rank is seen too"
+
+
 def test_rank_and_spread_by_hand():
     assert effective_rank(SQUARE, FOUR).item() == pytest.approx(2)
     assert effective_rank(SQUARE * tensor([1, 0]), FOUR).item() == pytest.approx(1)
@@ -142,7 +199,15 @@ def test_gradients_of_terms_on_two_views(loss):
     assert gradcheck(lambda a, b: loss(a, b, some_invalid()), (first, second))
 
 
-@pytest.mark.parametrize("loss", [covariance_loss, coding_rate_loss, standardized, whitened])
+def sigreg_of_two(descriptors, valid):
+    generator = torch.Generator().manual_seed(3)
+    directions = random_directions(2, descriptors.shape[-1], generator, "cpu").to(descriptors.dtype)
+    return sigreg_loss(descriptors, valid, directions)
+
+
+@pytest.mark.parametrize(
+    "loss", [covariance_loss, coding_rate_loss, standardized, whitened, fourth_moment, sigreg_of_two]
+)
 def test_gradients_of_terms_on_one_view(loss):
     assert gradcheck(lambda x: loss(x, some_invalid()), randoms(2, 9, 3).requires_grad_())
 
@@ -154,7 +219,7 @@ def test_invalid_points_change_no_term_against_collapse():
     other[~valid], another[~valid] = 99.0, -7.0
     for loss in (invariance_loss, decorrelation_loss):
         assert torch.allclose(loss(first, second, valid), loss(other, another, valid))
-    for loss in (covariance_loss, coding_rate_loss, spread, effective_rank):
+    for loss in (covariance_loss, coding_rate_loss, spread, effective_rank, fourth_moment, sigreg_of_two):
         assert torch.allclose(loss(first, valid), loss(other, valid))
 
 

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 from tpr.complexity import macs_of, table
-from tpr.networks import NETWORKS, build_network
+from tpr.networks import NETWORKS, build_network, sample_descriptors
 from tpr.networks.base import parameters_of
 from tpr.networks.corners import CornerLogits
 from tpr.networks.peaks import over_neighbours, peakiness, relative, soft_detection
 from tpr.networks.windows import WindowAttention, join_windows, separate, split_windows
+from tpr.photos import Photos, find_photos
+from tpr.projection import start_projection
 
 SMALL = {
     "s": {"dim": 16, "widths": (8, 8, 16, 16)},
@@ -19,7 +21,7 @@ SMALL = {
     "swin": {"dim": 16, "width": 16, "depths": (2, 2), "window": 4, "head": 8},
 }
 PERIOD = {"s": 32, "vgg": 4, "dcn": 4, "swin": 32}  # pixels after which a network's own grids repeat
-HEADS = ("detect_half", "detect_quarter", "rely", "detail", "sharpness")  # no descriptor depends on these
+HEADS = ("detect_half", "detect_quarter", "reliability_head", "detail", "sharpness")  # no descriptor depends on these
 every_network = pytest.mark.parametrize("name", list(SMALL))
 
 
@@ -30,16 +32,16 @@ def picture(height, width, batch=1, seed=2):
     return (smooth - smooth.amin()) / (smooth.amax() - smooth.amin())
 
 
-def make(name, steered=True):
+def make(name, perturbed=True):
     """A small untrained network in evaluation mode, its batch statistics those of a few pictures.
 
-    `steered`: deformable layers look around and detection heads say something, which they don't when they start.
+    `perturbed`: deformable layers look around and detection heads say something, which they don't when they start.
     """
     torch.manual_seed(0)
     network = build_network(name, **SMALL[name])
     generator = torch.Generator().manual_seed(1)
     for key, parameter in network.named_parameters():
-        if steered and ("steer" in key or key.startswith(HEADS[:-1])):
+        if perturbed and ("offset_mask" in key or key.startswith(HEADS[:-1])):
             parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
@@ -78,6 +80,41 @@ def test_shapes(name, size):
         height, width = level.shape[2:]
         assert height * (network.stride << k) >= size[0] and width * (network.stride << k) >= size[1]
     assert all(part.isfinite().all() for part in (*out.descriptors, out.logits))
+
+
+def test_a_projection_makes_descriptors_of_what_all_sizes_say():
+    torch.manual_seed(0)
+    network = build_network("s", dim=10, widths=(8, 8, 16, 16), counts=(1, 1, 0.5), per_size=8)
+    image, points = picture(64, 96, batch=2), torch.rand(2, 50, 2) * 63
+    found = network(image)
+    assert [level.shape[1] for level in found.descriptors] == [8, 8, 8]
+    described = network.descriptors_at(found.descriptors, points)
+    assert described.shape == (2, 50, network.dim) == (2, 50, 10)
+    torch.testing.assert_close(described.flatten(0, 1).var(0, correction=0), torch.ones(10), rtol=1e-2, atol=1e-2)
+    network.eval()
+    described = network.descriptors_at(found.descriptors, points)
+    read = sample_descriptors(found.descriptors, points, network.stride)
+    linear, norm = network.projection
+    expected = (read @ linear.weight.T - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    torch.testing.assert_close(described, expected)
+
+
+def test_the_first_projection_keeps_similarities(photo_folder):
+    plain = make("s")
+    torch.manual_seed(0)
+    projected = build_network("s", **SMALL["s"] | {"dim": 12}, per_size=8)
+    projected.load_state_dict(plain.state_dict(), strict=False)
+    photos = Photos(find_photos(photo_folder)[:20])
+    start_projection(projected, photos)
+    assert projected.training
+    projected.eval()
+    image, points = photos.levels[3][0].float().mean(0)[None, None] / 255, torch.rand(1, 80, 2) * 200
+    with torch.inference_mode():
+        similarity = []
+        for network in (plain, projected):
+            found = F.normalize(network.descriptors_at(network(image).descriptors, points)[0], dim=-1)
+            similarity.append(found @ found.T)
+    assert torch.corrcoef(torch.stack(similarity).flatten(1))[0, 1] > 0.8
 
 
 @every_network
@@ -129,7 +166,7 @@ def mirror_weights(network):
 @every_network
 def test_cells_and_scores_are_centred(name):
     """A mirrored image gives mirrored maps exactly if cell j lies where cell w − 1 − j is seen from the other side."""
-    network = make(name, steered=False)
+    network = make(name, perturbed=False)
     mirror_weights(network)
     image = picture(64, 96)
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -15,15 +16,17 @@ import pytest
 import torch
 import tpr
 from click.testing import CliRunner
+from safetensors.torch import save_file
 from tpr.config import ConfigError, load_config
 from tpr.engine import Trainer, TrainingStopped
+from tpr.networks import build_network
 from tpr.randomness import generator_for
 from tpr.validation import validate
 from tpr.views import Views
-from tpr.weights import load_weights
+from tpr.weights import load_weights, save_weights
 
 SHORT = [
-    "network.options={dim: 16, widths: [8, 8, 16, 16]}",
+    "network.options={dim: 16, widths: [8, 8, 16, 16], per_size: null, counts: [1, 1]}",
     "views.size=64",
     "method.points=32",
     "optimization.batch=4",
@@ -79,8 +82,8 @@ def steps_so_far(path: Path) -> int:
 
 
 def test_killed_and_resumed_is_bit_for_bit_one_run(photo_folder, tmp_path):
-    """Through the start of a generation, whose teacher must survive too."""
-    overrides = [*SHORT, "method.labels=generation", "method.projector=mlp"]
+    """Through the start of a generation, whose teacher must survive too, and of fixed batch statistics."""
+    overrides = [*SHORT, "method.labels=generation", "method.projector=mlp", "method.fixed_after=0.6"]
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
     subprocess.run(train_command(photo_folder, whole, overrides), check=True, capture_output=True)
     process = subprocess.Popen(train_command(photo_folder, cut, overrides), stderr=subprocess.DEVNULL)
@@ -148,9 +151,61 @@ def test_two_processes_share_a_batch_and_average(photo_folder, tmp_path):
             assert torch.allclose(state["learner"][name], (a + b) / 2, atol=1e-5), name
 
 
+def test_training_starts_from_weights_without_the_projection(photo_folder, tmp_path):
+    torch.manual_seed(0)
+    options = {"dim": 16, "widths": [8, 8, 16, 16]}
+    given = build_network("s", **options)
+    save_weights(tmp_path / "old.safetensors", given, "s", options)
+    overrides = [*SHORT, f"start={tmp_path / 'old.safetensors'}"]
+    projected = [*overrides, "network.options={dim: 12, per_size: 8}"]
+    trainer = Trainer(photo_folder, load_config("s", projected), tmp_path / "w.safetensors")
+    found = trainer.learner.online.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in given.state_dict().items())
+    assert trainer.learner.online.projection[0].weight.shape == (12, 16)
+    with pytest.raises(ConfigError, match="another network"):
+        Trainer(photo_folder, load_config("s", [*overrides, "network.options={dim: 8}"]), tmp_path / "w.safetensors")
+
+
+def test_weights_of_before_a_layer_was_renamed_still_load(tmp_path):
+    network = build_network("s", dim=16, widths=(8, 8, 16, 16))
+    options = {"dim": 16, "widths": [8, 8, 16, 16]}
+    tensors = {name.replace("reliability_head.", "rely."): value for name, value in network.state_dict().items()}
+    assert "rely.weight" in tensors
+    save_file(tensors, tmp_path / "old.safetensors", {"network": "s", "options": json.dumps(options)})
+    found = load_weights(tmp_path / "old.safetensors")[0].state_dict()
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+
+
+CLOCKS = TRAIN.replace(
+    "tpr.train(",
+    """import os, time
+from types import SimpleNamespace
+import tpr.engine
+speed = 1000 if os.environ["RANK"] == "1" else 1
+tpr.engine.time = SimpleNamespace(perf_counter=lambda: speed * time.perf_counter())
+tpr.train(""",
+)
+
+
+def test_processes_whose_clocks_differ_save_at_the_same_steps(photo_folder, tmp_path):
+    """The second one's clock is a thousand times as fast: by it alone every check were due for a checkpoint."""
+    script = tmp_path / "train.py"
+    script.write_text(CLOCKS)
+    overrides = [*SHORT, "run.minutes=1", "validation.every=15", "run.prefetch=false"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", str(script), str(photo_folder), str(tmp_path / "w.safetensors")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *overrides], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert torch.load(tmp_path / "w.checkpoint", weights_only=True)["step"] == 20
+
+
 LEARN = [
-    "method.weighted=false",
-    "network.options={dim: 32, widths: [16, 24, 32, 32]}",
+    "method={labels: hard, weighted_after: 1, fixed_after: 1}",
+    "loss={prediction: 0, moment: 0}",
+    "views.light={colour: 0, local_exposure: 0, local_gamma: 1}",
+    "network.options={dim: 32, widths: [16, 24, 32, 32], per_size: null, counts: [1, 1]}",
+    "optimization.batch=16",
     "views.size=64",
     "method.points=64",
     "optimization.steps=100",
@@ -183,7 +238,7 @@ def test_it_learns(photo_folder, tmp_path, objective, accuracy, rank):
     overrides = [*LEARN, *(f"loss.{name}={weight}" for name, weight in objective.items())]
     trainer = Trainer(photo_folder, load_config("s", overrides), tmp_path / "w.safetensors")
     trainer.run()
-    pairs = Views(96, hours=0).draw(trainer.photos, 48, 0.3, generator_for("smoke"))
+    pairs = Views(96, same_camera_fraction=0).draw(trainer.photos, 48, 0.3, generator_for("smoke"))
     network, vocabulary = load_weights(tmp_path / "w.safetensors")
     assert validate(network, pairs)["accuracy"] > accuracy
     row = list(csv.DictReader((tmp_path / "w.csv").open()))[-1]
@@ -285,14 +340,14 @@ def test_it_stops_and_keeps_the_last_good_state(photo_folder, tmp_path, reason):
 
 
 def test_the_command(photo_folder, tmp_path):
-    from tpsfm.cli.train import train
+    from tpsfm.cli.train import train_
     from tpsfm.errors import TpsfmError
 
     out = tmp_path / "w.safetensors"
     arguments = [str(photo_folder), "--out", str(out), "--device", "cpu", *SHORT, "optimization.steps=2"]
-    done = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(train_, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and "matching accuracy" in done.output and out.exists()
     with pytest.raises(TpsfmError, match="resume it"):
-        CliRunner().invoke(train, arguments, catch_exceptions=False, standalone_mode=False)
-    done = CliRunner().invoke(train, [*arguments, "--resume"], catch_exceptions=False)
+        CliRunner().invoke(train_, arguments, catch_exceptions=False, standalone_mode=False)
+    done = CliRunner().invoke(train_, [*arguments, "--resume"], catch_exceptions=False)
     assert done.exit_code == 0

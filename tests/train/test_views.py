@@ -1,19 +1,21 @@
 """Views: their correspondences hold to a fraction of a pixel, in the images themselves."""
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tpr.cameras import fixed_cameras
+from tpr.cameras import fixed_cameras, held_out_sites, site
 from tpr.geometry import Warp, apply_homography, pixel_grid, sample
 from tpr.jpeg import jpeg
 from tpr.landmarks import LandmarkViews, Matched
-from tpr.photometric import Light, cast_shadow, fall_night, raise_fog, relight
+from tpr.photometric import Light, cast_shadow, channel_weights, fall_night, raise_fog, relight
 from tpr.photos import Photos, find_photos, split
 from tpr.relief import Relief
+from tpr.validation import hours_pairs
 from tpr.views import Views
 
 DARK = Light(exposure=0, gamma=1, noise=0, blur=0, shadow=0, night=0, fog=0, jpeg=0)
@@ -122,10 +124,53 @@ def test_two_hours_of_one_camera(tmp_path):
     assert len(cameras) == 3 and len(set(cameras.values())) == 1
     photos = Photos(find_photos(tmp_path), cameras=cameras)
     assert photos.cameras == [[0, 1]], "the third has another size"
-    pair = Views(96, Warp(scale=(0.8, 1.1)), DARK, hours=1.0).draw(photos, 16, 1.0, seeded())
+    pair = Views(96, Warp(scale=(0.8, 1.1)), DARK, same_camera_fraction=1.0).draw(photos, 16, 1.0, seeded())
     warped, valid = pair.warp(pair.second)
     assert disagreement(pair.first, 1 - warped, valid) < 2.5
     assert fixed_cameras(find_photos(tmp_path), "") == {}
+
+
+def test_the_first_group_that_matched_names_the_camera(tmp_path):
+    paths = [tmp_path / name for name in ("camera_12/1.jpg", "lapse/town/bridge_a/1.jpg", "else/1.jpg")]
+    found = fixed_cameras(paths, r"camera_(\d+)|lapse/[^/]+/([^/]+)/")
+    assert [found[path].rpartition(":")[2] for path in paths[:2]] == ["12", "bridge_a"] and paths[2] not in found
+
+
+def test_neighbouring_cameras_are_held_out_together():
+    cameras = {tmp: f"folder{i % 3}:place{i // 4}_{i}" for i, tmp in enumerate(map(str, range(80)))}
+    assert {site(camera) for camera in cameras.values()} == {f"place{i}" for i in range(20)}
+    held_out = held_out_sites(cameras, 0.3)
+    assert 2 <= len(held_out) <= 12
+    some = {photo: camera for photo, camera in cameras.items() if int(photo) < 60}
+    assert held_out_sites(some, 0.3) == held_out & {site(camera) for camera in some.values()}
+    assert held_out_sites(cameras, 0) == set() == held_out_sites({"a": "f:one"}, 0.5)
+    assert len(held_out_sites({"a": "f:one", "b": "f:two"}, 0.001)) == 1
+
+
+def test_hours_are_pairs_of_one_camera_barely_warped(tmp_path):
+    for name, picture in (("a", waves()), ("b", 255 - waves())):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    paths = find_photos(tmp_path)
+    pairs = hours_pairs(Photos(paths, cameras=dict.fromkeys(paths, "f:one")), 192, 6)
+    warped, valid = pairs.warp(pairs.second)
+    assert disagreement(pairs.first, 1 - warped, valid) < 2.5 and valid.float().mean() > 0.6
+    assert hours_pairs(Photos(paths), 192, 6) is None
+
+
+def test_colours_are_mixed_with_weights_of_either_sign_that_sum_to_one():
+    weights = channel_weights(500, Light(colour=0.5), 1.0, seeded())
+    torch.testing.assert_close(weights.sum(1), torch.ones(500))
+    assert 0.05 < (weights < 0).float().mean() < 0.5
+    assert (channel_weights(500, Light(), 1.0, seeded()) >= 0).all()
+
+
+def test_local_light_changes_from_place_to_place():
+    flat = torch.full((8, 1, 96, 96), 0.5)
+    assert relight(flat, DARK, 1.0, seeded()).flatten(1).std(1).max() < 1e-3
+    lit = relight(flat, replace(DARK, local_exposure=1.0, local_gamma=1.6), 1.0, seeded())
+    assert lit.flatten(1).std(1).min() > 0.02
+    steps = (lit[..., 1:] - lit[..., :-1]).abs()
+    assert steps.max() < 0.06, "smoothly"
 
 
 def test_landmarks_stay_on_their_scene_points(tmp_path):

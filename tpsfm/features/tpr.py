@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tpr.keypoints import detect
-from tpr.networks import Network, sample_descriptors
+from tpr.networks import Network
 from tpr.weights import WeightsError, load_weights, shipped_weights, weights_digest
 
 from tpsfm.device import choose_device, computes_bfloat16
@@ -70,7 +70,7 @@ class TPR(Extractor):
         except WeightsError as error:
             raise TpsfmError(str(error)) from error
         self.digest = weights_digest(path)
-        dtype = torch.bfloat16 if network.bears_bfloat16 and computes_bfloat16(self.device) else torch.float32
+        dtype = torch.bfloat16 if network.supports_bfloat16 and computes_bfloat16(self.device) else torch.float32
         self.network = cast(Network, fold_batch_norms(network)).to(self.device, dtype)
         self.dim = network.dim
 
@@ -117,7 +117,7 @@ class TPR(Extractor):
                 return
             mask = None if permitted is None else permitted[::size, ::size][: logits.shape[0], : logits.shape[1]]
             points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
-            descriptors = sample_descriptors(dense.descriptors, points[None], self.network.stride)[0]
+            descriptors = self.network.descriptors_at(dense.descriptors, points[None])[0]
             arrays = (rescale_points(points, size), scores, F.normalize(descriptors, dim=-1))
             keypoints, scores_, vectors = (x.cpu().numpy() for x in arrays)
             yield enlarged(Features(keypoints, scores_, vectors, grey.shape[::-1]), whole, None)

@@ -1,4 +1,4 @@
-"""The model card that goes with weights: what they learned from, how, and how well."""
+"""The model card of trained weights: data, training, figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an experiment is: typed, read from YAML, locked against unknown keys."""
+"""Experiment configuration: typed, read from YAML, unknown keys refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 @dataclass
 class NetworkConfig:
-    """Which backbone, and its own options."""
+    """The backbone and its options."""
 
     name: str = "s"
     options: dict[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class NetworkConfig:
 
 @dataclass
 class Optimization:
-    """How long and how fast.
+    """Length, batch, rate and schedules of the optimization.
 
     Attributes:
         steps: updates in all.
@@ -57,27 +57,32 @@ class Optimization:
 
 @dataclass
 class Validation:
-    """What is held out, and what it is measured on.
+    """What is held out for validation, and the pairs of views made of it.
 
     Attributes:
         share: of the photos that is held out.
         pairs: pairs of views, always the same.
         size: side of the views, pixels.
+        sites: the share of the sites of fixed cameras that is held out, with all photos of their cameras.
+        hours: pairs of views of these cameras at two hours, of `hours_size` pixels a side.
         every: steps from one validation, and row of the log, to the next.
     """
 
     share: float = 0.08
     pairs: int = 96
     size: int = 160
+    sites: float = 0.25
+    hours: int = 48
+    hours_size: int = 320
     every: int = 200
 
 
 @dataclass
 class Run:
-    """How the machine is used; a resumed run may change any of it.
+    """Resources, checkpoints and logs; a resumed run may change any of it.
 
     Attributes:
-        minutes: from one checkpoint to the next; 0 writes one each step.
+        minutes: from one checkpoint to the next, at least; 0 writes one each step.
         least_rank: training stops where the effective rank falls below this share of the dimension, after the warm-up.
         least_spread: or where the descriptors of an image are so much the same (mean squared distance from their mean).
         tensorboard: write curves for TensorBoard to `<out>.curves/`.
@@ -152,7 +157,7 @@ def load_config(name: str = "s", overrides: list[str] | None = None) -> Config:
 
 
 def check(config: Config) -> None:
-    """Say what can't be.
+    """Check that the values make sense.
 
     Raises:
         ConfigError: the first key whose value makes no sense, and which would.
@@ -169,17 +174,25 @@ def check(config: Config) -> None:
         (views.size >= 48, "views.size must be at least 48 pixels"),
         (0 <= views.warp.relief <= 0.1, "views.warp.relief must be in [0, 0.1]: beyond, points hide each other"),
         (views.warp.perspective <= 0.5, "views.warp.perspective must be at most 0.5: beyond, views fold over"),
+        (views.light.local_gamma > 0, "views.light.local_gamma must be above 0"),
         (views.warp.zoom >= 1, "views.warp.zoom must be at least 1"),
         (0 < views.warp.scale[0] <= views.warp.scale[1], "views.warp.scale must be two ascending numbers above 0"),
-        (0 <= views.hours <= 1, "views.hours must be in [0, 1]"),
+        (0 <= views.same_camera_fraction <= 1, "views.same_camera_fraction must be in [0, 1]"),
         (8 <= config.method.points <= views.size**2 // 32, "method.points must be in [8, views.size² / 32]"),
         (config.method.temperature > 0, "method.temperature must be above 0"),
+        (config.method.order >= 2 and config.method.order % 2 == 0, "method.order must be an even number above 0"),
+        (config.method.directions >= 1, "method.directions must be at least 1"),
+        (0 <= config.method.weighted_after <= 1, "method.weighted_after must be in [0, 1]"),
+        (0 <= config.method.fixed_after <= 1, "method.fixed_after must be in [0, 1]"),
         (config.method.sharpening > 0, "method.sharpening must be above 0"),
         (all(x >= 0 for x in vars(config.loss).values()), "loss.*: no weight may be below 0"),
         (any(vars(config.loss).values()), "loss.*: one of the weights must be above 0"),
         (0 < config.validation.share < 1, "validation.share must be between 0 and 1"),
         (config.validation.pairs >= 1 and config.validation.every >= 1, "validation.pairs and .every must be above 0"),
         (config.validation.size >= 48, "validation.size must be at least 48 pixels"),
+        (0 <= config.validation.sites < 1, "validation.sites must be at least 0 and below 1"),
+        (config.validation.hours >= 1, "validation.hours must be at least 1"),
+        (config.validation.hours_size >= 48, "validation.hours_size must be at least 48 pixels"),
         (run.minutes >= 0, "run.minutes must be at least 0"),
         (run.vocabulary >= 0, "run.vocabulary must be at least 0"),
     ]

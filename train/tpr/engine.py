@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tpr.cameras import fixed_cameras
+from tpr.cameras import fixed_cameras, held_out_sites, site
 from tpr.card import write_card
 from tpr.config import Config, ConfigError, differences, plain
 from tpr.learner import Labels, Learner
@@ -22,34 +22,43 @@ from tpr.networks import Network, build_network
 from tpr.pairs import ViewPair
 from tpr.parallel import Processes
 from tpr.photos import Photos, find_photos, split
+from tpr.projection import start_projection
 from tpr.randomness import generator_for
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
-from tpr.validation import validate, validation_pairs
+from tpr.validation import hours_pairs, validate, validation_pairs
 from tpr.vocabulary import build_vocabulary
 from tpr.weights import WeightsError, load_weights, save_weights
 
 log = logging.getLogger("tpr")
 
-LEAST_PHOTOS = 12
+MIN_PHOTOS = 12
 CHECK = 10
+STATISTICS = 8  # batches that batch statistics are measured on
 
 
 class TrainingStopped(RuntimeError):
     """Training can't go on; the message says why and where the last good state is."""
 
 
-def start_from(network: Network, weights: str) -> None:
+def start_from(network: Network, weights: str) -> bool:
     """Give a network the parameters of a weights file.
+
+    Returns:
+        Whether all were there; the file may be of a network without the projection that this one has.
 
     Raises:
         ConfigError: the file can't be used, or is of another network.
     """
     try:
-        network.load_state_dict(load_weights(weights)[0].state_dict())
+        given = load_weights(weights)[0].state_dict()
+        missing, unexpected = network.load_state_dict(given, strict=False)
     except WeightsError as error:
         raise ConfigError(f"start: {error}") from error
     except RuntimeError as error:
         raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
+    if unexpected or not all(name.startswith("projection.") for name in missing):
+        raise ConfigError(f"start={weights}: weights of another network than is to be trained")
+    return not missing
 
 
 class Trainer:
@@ -84,8 +93,8 @@ class Trainer:
             network = build_network(config.network.name, **config.network.options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"network: {error}") from error
-        if config.start:
-            start_from(network, config.start)
+        if config.start and not start_from(network, config.start):
+            start_projection(network, self.photos)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
         self.learner.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # not in its stub
@@ -94,6 +103,7 @@ class Trainer:
             self.learner.target.compile()
         self.trainable = [p for p in self.learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trainable, lr=plan.rate, weight_decay=plan.weight_decay)
+        self.typical = self.draw_typical()
         self.step, self.seconds, self.waited = 0, 0.0, 0.0
         self.figures: dict[str, float] = {}
         self.sums: dict[str, float] = {}
@@ -101,22 +111,26 @@ class Trainer:
     def load_photos(self) -> None:
         """Read the photos and set some aside for validation."""
         config, paths = self.config, find_photos(self.folder)
-        train, held_out = split(paths, self.folder, config.validation.share)
-        cameras = fixed_cameras(train, config.cameras)
+        cameras = fixed_cameras(paths, config.cameras)
         if config.cameras and not cameras:
             raise ConfigError(f"cameras='{config.cameras}': found in no path of a photo below {self.folder}")
+        sites = held_out_sites(cameras, config.validation.sites)
+        elsewhere = {path for path, camera in cameras.items() if site(camera) in sites}
+        train, held_out = split([path for path in paths if path not in elsewhere], self.folder, config.validation.share)
         self.photos = Photos(train, device=self.device, cameras=cameras)
         validation = Photos(held_out, device=self.device)
         good = len(self.photos) + len(validation)
-        if good < LEAST_PHOTOS or not len(validation):
+        if good < MIN_PHOTOS or not len(validation):
             skipped = len(paths) - good
             raise ConfigError(
-                f"{self.folder}: {good} usable photos ({skipped} skipped) are too few; give at least {LEAST_PHOTOS}, "
+                f"{self.folder}: {good} usable photos ({skipped} skipped) are too few; give at least {MIN_PHOTOS}, "
                 "50 are a good start"
             )
         names = "\n".join(path.relative_to(self.folder).as_posix() for path in self.photos.paths)
         self.digest = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
         self.pairs = validation_pairs(validation, config.validation.size, config.validation.pairs)
+        unseen = Photos(sorted(elsewhere), device=self.device, cameras=cameras)
+        self.hours = hours_pairs(unseen, config.validation.hours_size, config.validation.hours)
 
     @property
     def checkpoint(self) -> Path:
@@ -140,6 +154,7 @@ class Trainer:
 
     def save(self) -> None:
         """Replace the checkpoint and the weights (the target encoder's, an average over steps)."""
+        self.measure_statistics()
         if not self.processes.first:
             return
         partial = self.checkpoint.with_suffix(".checkpoint.partial")
@@ -182,17 +197,39 @@ class Trainer:
         strength = curriculum(step, plan.steps, plan.strength)
         return self.config.views.draw(self.photos, plan.batch // self.processes.count, strength, generator)
 
+    def draw_typical(self) -> list[torch.Tensor]:
+        """Images like those that are trained on, always the same: what batch statistics are measured on."""
+        count = self.config.optimization.batch // self.processes.count
+        found = []
+        for index in range(STATISTICS):
+            generator = generator_for(self.config.seed, "statistics", self.processes.rank, index)
+            pair = self.config.views.draw(self.photos, count, self.config.optimization.strength[1], generator)
+            found.append(torch.cat([pair.first, pair.second]))
+        return found
+
+    def measure_statistics(self) -> None:
+        """Measure the target encoder's batch statistics, as they are used outside training."""
+        generator = generator_for(self.config.seed, "statistics", self.processes.rank)
+        self.learner.measure_statistics(self.typical, generator)
+        buffers = [*self.learner.target.buffers(), *self.learner.target_project.buffers()]
+        self.processes.average([buffer for buffer in buffers if buffer.is_floating_point()])
+
     def update(self, pair: ViewPair) -> dict[str, torch.Tensor]:
         """One step of training; returns the terms of the loss, on the device."""
         plan, step = self.config.optimization, self.step
         soft = self.config.method.labels is Labels.generation
         if soft and starts_generation(step, plan.steps, plan.generations):
+            self.measure_statistics()
             self.learner.begin_generation()
+        if not self.learner.fixed and step >= self.config.method.fixed_after * plan.steps:
+            self.measure_statistics()
+            self.learner.fix_statistics()
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate * warmup_cosine(step, plan.steps, plan.warmup)
         self.learner.train()
         generator = generator_for(self.config.seed, "points", self.processes.rank, step)
-        terms = self.learner(pair, generator, curriculum(step, plan.steps, plan.alpha))
+        weighted = step >= self.config.method.weighted_after * plan.steps
+        terms = self.learner(pair, generator, curriculum(step, plan.steps, plan.alpha), weighted)
         self.optimizer.zero_grad()
         terms["loss"].backward()
         self.share_gradients()
@@ -237,9 +274,11 @@ class Trainer:
             coming = ahead.submit(self.draw, self.step + 1) if ahead and self.step + 1 < end else None
             recent.append(self.update(pair))
             row = self.step % every == 0 or self.step == plan.steps
-            due = time.perf_counter() - saved >= 60 * run.minutes or self.step == end
-            if self.step % CHECK == 0 or row or due:
-                self.look(recent)
+            check = self.step % CHECK == 0
+            due = self.step == end or run.minutes == 0
+            due = due or (check and self.processes.decide(time.perf_counter() - saved >= 60 * run.minutes))
+            if check or row or due:
+                self.check(recent)
                 now = time.perf_counter()
                 self.seconds, clock, recent = self.seconds + now - clock, now, []
                 speed = 2 * plan.batch * self.step / self.seconds
@@ -251,13 +290,16 @@ class Trainer:
                 self.save()
                 saved = time.perf_counter()
 
-    def look(self, recent: list[dict[str, torch.Tensor]]) -> None:
+    def check(self, recent: list[dict[str, torch.Tensor]]) -> None:
         """Sum what the last steps gave, over all processes, and stop where it makes no sense to go on."""
         names = list(recent[0])
         values = torch.stack([torch.stack([terms[name].float() for name in names]) for terms in recent]).mean(0)
+        distribution = self.learner.distribution()
+        values = torch.cat([values, torch.stack([value.to(values.dtype) for value in distribution.values()])])
         self.processes.average([values])
-        self.latest = dict(zip(names, values.tolist(), strict=True))
-        for name, value in self.latest.items():
+        self.latest = dict(zip([*names, *distribution], values.tolist(), strict=True))
+        for name in names:
+            value = self.latest[name]
             self.sums[name] = self.sums.get(name, 0.0) + value * len(recent)
         self.sums["steps"] = self.sums.get("steps", 0) + len(recent)
         kept = f"{self.checkpoint} is the last good state" if self.checkpoint.exists() else "nothing was saved yet"
@@ -280,8 +322,13 @@ class Trainer:
         """Validate and log the means since the last time."""
         count = self.sums.pop("steps")
         means = {name: total / count for name, total in self.sums.items()}
+        means |= {name: self.latest[name] for name in ("rank", "spread")}
         self.sums = {}
+        self.measure_statistics()
         self.figures = validate(self.learner.target, self.pairs)
+        if self.hours is not None:
+            across = validate(self.learner.target, self.hours, limit=256, batch=8)
+            self.figures |= {"hours": across["accuracy"], "hours_mma3": across["mma3"]}
         waiting = self.waited / self.seconds
         usage = {"images_per_second": speed, "waiting": waiting, "memory_gib": peak_memory(self.device)}
         self.monitor.log({"step": self.step, "seconds": round(self.seconds, 1)} | means | self.figures | usage)

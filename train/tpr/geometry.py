@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from kornia.geometry.transform import get_perspective_transform
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,18 +39,6 @@ def sample(values: Tensor, points: Tensor, stride: int = 1) -> Tensor:
     size = points.new_tensor([values.shape[-1] * stride, values.shape[-2] * stride])
     grid = (2 * points + 1) / size - 1
     return F.grid_sample(values, grid[:, None], align_corners=False, padding_mode="border")[:, :, 0].transpose(1, 2)
-
-
-def four_point_homography(source: Tensor, target: Tensor) -> Tensor:
-    """The homographies [B, 3, 3] that send four points [B, 4, 2] to four others."""
-    x, y = source.unbind(-1)
-    u, v = target.unbind(-1)
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
-    rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1)
-    system = torch.cat([rows_u, rows_v], 1).double()
-    solution = torch.linalg.solve(system, torch.cat([u, v], 1).double())
-    return torch.cat([solution, torch.ones_like(solution[:, :1])], 1).reshape(-1, 3, 3).to(source.dtype)
 
 
 @dataclass
@@ -112,4 +101,4 @@ def draw_view(
     shift = uniform(batch, 1, 2, generator=generator) * warp.shift * strength / 2
     target = (shape @ rotation.transpose(1, 2) + shift) * sides[:, None, None] + centres[:, None]
     source = (CORNERS + 0.5) * size - 0.5
-    return four_point_homography(source.expand(batch, 4, 2), target)
+    return get_perspective_transform(source.expand(batch, 4, 2).double(), target.double()).float()

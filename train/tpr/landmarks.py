@@ -60,7 +60,7 @@ class LandmarkViews:
             centres = torch.stack([p[seed] for p, seed in zip(points, seeds, strict=True)])
             view = draw_view(warp, strength, size, centres, sides * zoom, mirrored, generator)
             where = apply_homography(view, pixel_grid(size, size).expand(batch, -1, -1)).to(photos.device)
-            weights = channel_weights(batch, strength, generator)
+            weights = channel_weights(batch, self.views.light, strength, generator)
             images.append(cut(photos, which, view, where, torch.zeros(batch), weights, size))
             back = inverse(view)
             places.append([apply_homography(back[b : b + 1], p[None])[0] for b, p in enumerate(points)])

@@ -15,18 +15,20 @@ from tpr.heads import Projector, perceptron, projector
 from tpr.keypoints import nearest_maximum, refine, strongest
 from tpr.losses.detection import peak_agreement_loss, peakiness_loss, reliability_loss, subpixel_loss
 from tpr.losses.prediction import hard_loss, prediction_loss, soft_labels, soft_loss
+from tpr.losses.sigreg import random_directions, sigreg_loss
 from tpr.losses.spread import (
     coding_rate_loss,
     covariance_loss,
     decorrelation_loss,
     effective_rank,
     invariance_loss,
+    moment_loss,
     spread,
     standardized,
     whitened,
 )
-from tpr.networks import Dense, Network, sample_descriptors
-from tpr.pairs import LandmarkPair, ViewPair
+from tpr.networks import Dense, Network
+from tpr.pairs import LandmarkPair, ViewPair, draw_points
 
 WINDOW = 8
 
@@ -37,7 +39,8 @@ class LossWeights:
 
     Attributes:
         prediction: the paper's, `losses.prediction`.
-        invariance, decorrelation, covariance, coding_rate: against collapse, `losses.spread`.
+        invariance, decorrelation, covariance, coding_rate, moment: against collapse, `losses.spread`.
+        sigreg: the same, `losses.sigreg`.
         reliability, peaks, peakiness, subpixel: of the detector, `losses.detection`.
     """
 
@@ -46,6 +49,8 @@ class LossWeights:
     decorrelation: float = 1.0
     covariance: float = 0.0
     coding_rate: float = 0.0
+    moment: float = 0.0
+    sigreg: float = 0.0
     reliability: float = 0.0
     peaks: float = 0.3
     peakiness: float = 0.0
@@ -74,23 +79,40 @@ class Method:
 
     Attributes:
         points: points a pair.
+        directions: random directions a step of SIGReg.
+        order: of the moment of similarities.
         space: where prediction and target are compared.
         labels: where the labels come from.
         temperature: λ of the soft labels.
         projector: g.
         sharpening: T of the peak agreement; 1 asks for repeatability alone.
         joint: whether the prediction loss moves the scores that weigh it, or not.
-        weighted: whether the scores weigh the points of invariance and decorrelation too.
+        weighted_after: the share of the run after which the scores weigh the points, in the prediction loss and in
+            invariance and decorrelation: at the start of training they mean nothing yet.
+        fixed_after: the share of the run after which batch normalization uses fixed statistics.
     """
 
     points: int = 128
+    directions: int = 64
+    order: int = 8
     space: Space = Space.standardized
     labels: Labels = Labels.hard
     temperature: float = 1.0
     projector: Projector = Projector.none
     sharpening: float = 0.5
     joint: bool = False
-    weighted: bool = False
+    weighted_after: float = 0.5
+    fixed_after: float = 1.0
+
+
+class Teacher(nn.Module):
+    """The frozen model of a generation: encoder f and projector g, both averaged over steps, and predictor q."""
+
+    def __init__(self, encoder: Network, project: nn.Module, predictor: nn.Module):
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder)
+        self.project, self.predictor = copy.deepcopy(project), copy.deepcopy(predictor)
+        self.requires_grad_(False).eval()
 
 
 class Learner(nn.Module):
@@ -117,32 +139,72 @@ class Learner(nn.Module):
         self.project = projector(self.method.projector, network.dim)
         self.target_project = copy.deepcopy(self.project).requires_grad_(False)
         self.predictor = perceptron(network.dim)
-        soft = self.method.labels is Labels.generation
-        self.previous = copy.deepcopy(self.target) if soft else None
         self.generation: Tensor
+        self.fixed: Tensor
+        self.previous: Teacher | None = None
+        if self.method.labels is Labels.generation:
+            self.previous = Teacher(self.target, self.target_project, self.predictor)
+        self.measured: tuple[Tensor, Tensor] | None = None
         self.register_buffer("generation", torch.zeros((), dtype=torch.long))
+        self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
-        """θ_t ← τ θ_t + (1 − τ) θ_o; buffers are copied."""
+        """θ_t ← τ θ_t + (1 − τ) θ_o; batch statistics are the target's own (`measure_statistics`)."""
         for target, online in ((self.target, self.online), (self.target_project, self.project)):
             for t, o in zip(target.parameters(), online.parameters(), strict=True):
                 t.lerp_(o, 1 - momentum)
-            for buffer, other in zip(target.buffers(), online.buffers(), strict=True):
-                buffer.copy_(other)
+
+    @torch.no_grad()
+    def measure_statistics(self, batches: list[Tensor], generator: torch.Generator) -> None:
+        """Measure the target's batch statistics anew: averaged parameters have other ones than those of any step.
+
+        Args:
+            batches: images [B, 1, H, W], as they are trained on.
+            generator: for the choice of points (CPU).
+        """
+        self.train()
+        modules = [*self.target.modules(), *self.target_project.modules()]
+        norms = [m for m in modules if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) and m.training]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+        for images in batches:
+            dense = self.encode(self.target, images)
+            where = draw_points(dense.logits, self.method.points, generator)
+            self.target_project(self.target.descriptors_at(dense.descriptors, where).flatten(0, 1))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    @torch.no_grad()
+    def fix_statistics(self) -> None:
+        """Use the target's batch statistics of now in both encoders from here on, as they are used at inference.
+
+        Each size that a network reads the image at is normalized by statistics of its own while these come from the
+        batch, and by those of all sizes at inference: training goes on with the latter. Those of the descriptors'
+        projection, which is read at points, stay the batch's.
+        """
+        for online, target in zip(self.online.buffers(), self.target.buffers(), strict=True):
+            online.copy_(target)
+        self.fixed.fill_(True)
 
     @torch.no_grad()
     def begin_generation(self) -> None:
-        """Freeze the target encoder of now as the teacher of the next generation."""
+        """Freeze the model of now as the teacher of the next generation."""
         if self.previous is not None:
-            self.previous.load_state_dict(self.target.state_dict())
+            self.previous = Teacher(self.target, self.target_project, self.predictor)
         self.generation += 1
 
     def train(self, mode: bool = True) -> Learner:
-        """As `nn.Module.train`; the previous generation stays as it is used, in evaluation mode."""
+        """As `nn.Module.train`; what is frozen stays in evaluation mode."""
         super().train(mode)
         if self.previous is not None:
             self.previous.eval()
+        if self.fixed:
+            for module in [*self.online.modules(), *self.target.modules()]:
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def encode(self, network: Network, images: Tensor) -> Dense:
@@ -155,7 +217,7 @@ class Learner(nn.Module):
     def describe(self, network: Network, images: Tensor, where: Tensor) -> Tensor:
         """A network's descriptors at points: [2 B, N, D], not normalised, without gradient."""
         with torch.no_grad():
-            return sample_descriptors(self.encode(network, images).descriptors, where, network.stride)
+            return network.descriptors_at(self.encode(network, images).descriptors, where)
 
     def compared(self, descriptors: Tensor, valid: Tensor) -> Tensor:
         """Unit descriptors in the space where prediction and target meet."""
@@ -163,30 +225,30 @@ class Learner(nn.Module):
         return F.normalize(change(descriptors, valid) if change else descriptors, dim=-1)
 
     def forward(
-        self, pair: ViewPair | LandmarkPair, generator: torch.Generator, alpha: float = 0.0
+        self, pair: ViewPair | LandmarkPair, generator: torch.Generator, alpha: float = 0.0, weighted: bool = True
     ) -> dict[str, Tensor]:
-        """The weighted terms of the loss ('loss' is their sum), and effective rank and spread of the descriptors.
+        """The weighted terms of the loss; 'loss' is their sum.
 
         Args:
             pair: a batch of pairs of views.
             generator: for the choice of points (CPU).
             alpha: α of the soft labels.
+            weighted: whether the scores weigh the points.
         """
         w, batch = self.weights, len(pair.first)
         images = torch.cat([pair.first, pair.second])
         dense = self.encode(self.online, images)
         points, there, valid = pair.correspondences(dense.logits[:batch].detach(), self.method.points, generator)
         where, both = torch.cat([points, there]), valid.repeat(2, 1)
-        raw = sample_descriptors(dense.descriptors, where, self.online.stride)
+        raw = self.online.descriptors_at(dense.descriptors, where)
         unit = F.normalize(raw, dim=-1)
         first, second = unit.split(batch)
-        weight = valid.float()
-        if self.method.weighted:
-            scores = sample(dense.logits.detach(), where)[..., 0].sigmoid()
-            weight = weight * (scores[:batch] * scores[batch:]).sqrt()
+        self.measured = first.detach(), valid
+        scores = sample(dense.logits, where)[..., 0].sigmoid() if weighted else torch.ones_like(where[..., 0])
+        weight = valid.float() * (scores[:batch] * scores[batch:]).detach().sqrt()
         terms: dict[str, Tensor] = {}
         if w.prediction:
-            terms["prediction"] = self.prediction(images, dense.logits, raw, where, both, alpha)
+            terms["prediction"] = self.prediction(images, scores, raw, where, both, alpha)
         if w.invariance:
             terms["invariance"] = invariance_loss(first, second, weight)
         if w.decorrelation:
@@ -195,15 +257,25 @@ class Learner(nn.Module):
             terms["covariance"] = (covariance_loss(first, valid) + covariance_loss(second, valid)) / 2
         if w.coding_rate:
             terms["coding_rate"] = coding_rate_loss(unit, both)
+        if w.moment:
+            terms["moment"] = moment_loss(unit, both, self.method.order)
+        if w.sigreg:
+            directions = random_directions(self.method.directions, unit.shape[-1], generator, unit.device)
+            terms["sigreg"] = sigreg_loss(unit, both, directions)
         if w.reliability:
             terms["reliability"] = self.reliability(dense, first, second, where, valid)
         terms |= self.detection(pair, dense.logits, generator)
         terms = {name: getattr(w, name) * value for name, value in terms.items()}
-        loss = sum(terms.values(), torch.zeros((), device=images.device))
-        return terms | {"loss": loss, "rank": effective_rank(first, valid), "spread": spread(unit, both)}
+        return terms | {"loss": torch.stack(list(terms.values())).sum()}
+
+    def distribution(self) -> dict[str, Tensor]:
+        """Effective rank and spread of the descriptors of the last batch's first views."""
+        assert self.measured is not None
+        descriptors, valid = self.measured
+        return {"rank": effective_rank(descriptors, valid).float(), "spread": spread(descriptors, valid)}
 
     def prediction(
-        self, images: Tensor, logits: Tensor, raw: Tensor, where: Tensor, valid: Tensor, alpha: float
+        self, images: Tensor, scores: Tensor, raw: Tensor, where: Tensor, valid: Tensor, alpha: float
     ) -> Tensor:
         """L_hard or L_soft, each view predicting the other; all arguments hold the first views, then the second."""
         batch = len(images) // 2
@@ -212,19 +284,24 @@ class Learner(nn.Module):
         with torch.no_grad():
             target = self.target_project(described.flatten(0, 1)).reshape(raw.shape)
         loss = prediction_loss(self.compared(predicted, valid), self.compared(target, valid).roll(batch, 0))
-        scores = sample(logits, where)[..., 0].sigmoid()
         if not self.method.joint:
             scores = scores.detach()
-        teacher = None
         if self.method.labels is Labels.target:
-            teacher = described
+            first = second = described
         elif self.previous is not None and self.generation > 0:
-            teacher = self.describe(self.previous, images, where)
-        if teacher is None:
+            first, second = self.taught(self.previous, images, where)
+        else:
             return hard_loss(loss, scores, scores.roll(batch, 0), valid)
-        teacher = self.compared(teacher, valid)
-        labels = soft_labels(teacher, teacher.roll(batch, 0), alpha, self.method.temperature)
+        first, second = self.compared(first, valid), self.compared(second, valid)
+        labels = soft_labels(first, second.roll(batch, 0), alpha, self.method.temperature)
         return soft_loss(loss, labels, scores, scores.roll(batch, 0), valid)
+
+    @torch.no_grad()
+    def taught(self, teacher: Teacher, images: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """A teacher's predictions q(g(z)) and targets g(z) at points, each [2 B, N, D]."""
+        described = self.describe(teacher.encoder, images, where)
+        target = teacher.project(described.flatten(0, 1))
+        return teacher.predictor(target).reshape(described.shape), target.reshape(described.shape)
 
     def reliability(self, dense: Dense, first: Tensor, second: Tensor, where: Tensor, valid: Tensor) -> Tensor:
         """How far the scores are from the similarity that the descriptors reach across the views."""

@@ -1,4 +1,4 @@
-"""What a run shows of itself: a progress bar, a CSV, curves for TensorBoard."""
+"""Progress of a run: a bar, a CSV, curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def peak_memory(device: torch.device) -> float:
 
 
 class Table:
-    """A CSV that grows by rows and starts again from a step.
+    """A CSV log that a resumed run continues from its step.
 
     Args:
         path: the file.
@@ -54,7 +54,7 @@ class Table:
 
 
 class Monitor:
-    """Shows a run; does nothing in processes other than the first.
+    """Reports the progress of a run; does nothing in processes other than the first.
 
     Args:
         out: the weights file; `<out>.csv` and `<out>.curves` lie beside it.
@@ -81,13 +81,13 @@ class Monitor:
         self.accuracy = ""
 
     def show(self, step: int, loss: float, rank: float, speed: float) -> None:
-        """Move the bar on."""
+        """Update the progress bar."""
         if self.active:
             now = f"loss {loss:.3f}  rank {rank:.1f}{self.accuracy}  {speed:.0f} images/s"
             self.bar.update(self.task, completed=step, now=now)
 
     def log(self, row: dict[str, float]) -> None:
-        """Keep a row: CSV, curves, one line."""
+        """Write a row of figures: to the CSV, the curves and the console."""
         if not self.active:
             return
         self.table.add({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tpr.geometry import pixel_grid, sample
 from tpr.keypoints import local_maxima
-from tpr.randomness import beside
+from tpr.randomness import generator_on
 
 
 def inside(points: Tensor, height: int, width: int, margin: float) -> Tensor:
@@ -99,7 +99,7 @@ class LandmarkPair:
 def draw_points(logits: Tensor, count: int, generator: torch.Generator, margin: int = 4) -> Tensor:
     """Half of the points at the score map's maxima (likelier where it is high), half anywhere: [B, count, 2]."""
     batch, _, height, width = logits.shape
-    there = beside(generator, logits.device)
+    there = generator_on(generator, logits.device)
     noise = torch.rand(logits.shape, generator=there, device=logits.device).clamp(1e-9, 1 - 1e-7)
     edge = torch.ones_like(logits, dtype=torch.bool)
     edge[..., margin:-margin, margin:-margin] = False

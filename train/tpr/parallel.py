@@ -1,4 +1,4 @@
-"""Several processes that train one network: started by torchrun, each with its share of every batch."""
+"""Data-parallel training: processes started by torchrun, each with its share of every batch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import os
 
 import torch
 from torch import Tensor, distributed
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 class Processes:
-    """This process among its peers; alone where torchrun started none.
+    """The process group of a run; a group of one where torchrun started none.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:1"; with several processes on GPUs each takes its own.
@@ -40,14 +39,22 @@ class Processes:
         """Replace float tensors, in place, by their means over the processes."""
         if self.count == 1 or not tensors:
             return
-        flat = _flatten_dense_tensors(tensors)
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         distributed.all_reduce(flat)
         flat /= self.count
-        for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
-            tensor.copy_(mean)
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view(tensor.shape))
+
+    def decide(self, value: bool) -> bool:
+        """What the first process says, in all of them: for decisions that depend on a clock."""
+        if self.count == 1:
+            return value
+        flag = torch.tensor(float(value), device=self.device)
+        distributed.broadcast(flag, 0)
+        return bool(flag)
 
     def close(self) -> None:
-        """Part from the peers."""
+        """Leave the process group."""
         if self.count > 1 and distributed.is_initialized():
             distributed.barrier()
             distributed.destroy_process_group()

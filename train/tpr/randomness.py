@@ -1,4 +1,4 @@
-"""Random numbers that depend on a seed and a place in the run alone, so that resuming needs no state."""
+"""Random generators keyed by seed, purpose and step, so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import torch
 from torch import Tensor
 
 
-def generator_for(*place: int | str) -> torch.Generator:
-    """A generator (CPU) seeded by a hash of where it is used, e.g. (seed, "views", process, step)."""
-    digest = hashlib.blake2b("/".join(map(str, place)).encode(), digest_size=8).digest()
+def generator_for(*key: int | str) -> torch.Generator:
+    """A generator (CPU) seeded by a hash of a key, e.g. (seed, "views", process, step)."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def beside(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
+def hashed(name: str) -> float:
+    """A number in [0, 1) that depends on a name alone."""
+    return int(hashlib.blake2b(name.encode(), digest_size=4).hexdigest(), 16) / 2**32
+
+
+def generator_on(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
     """A generator on `device`, seeded by the next number of another one: for numbers by the pixel."""
     seed = int(torch.randint(2**62, (1,), generator=generator))
     return torch.Generator(device).manual_seed(seed)

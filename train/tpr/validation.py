@@ -1,4 +1,4 @@
-"""How well a network matches views of photos that it never learned from."""
+"""Validation: how well views of held-out photos match."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tpr.geometry import Warp
 from tpr.keypoints import detect
-from tpr.networks import Dense, Network, sample_descriptors
+from tpr.networks import Dense, Network
 from tpr.networks.base import standardize
 from tpr.networks.corners import CornerLogits
+from tpr.photometric import Light
 from tpr.photos import Photos
 from tpr.randomness import generator_for
 from tpr.views import ViewPair, Views
@@ -19,7 +21,20 @@ FIGURES = ("accuracy", "repeatability", "mma1", "mma3")
 
 def validation_pairs(photos: Photos, size: int = 160, count: int = 96, seed: int = 7) -> ViewPair:
     """The same pairs each time, at full strength of the default warp and light, whatever is trained with."""
-    return Views(size, hours=0.0).draw(photos, count, 1.0, generator_for(seed, "validation"))
+    return Views(size, same_camera_fraction=0.0).draw(photos, count, 1.0, generator_for(seed, "validation"))
+
+
+def hours_pairs(photos: Photos, size: int = 320, count: int = 48, seed: int = 7) -> ViewPair | None:
+    """Pairs of photos of one fixed camera at two hours, always the same ones; None where no camera has two photos.
+
+    Barely warped, and without synthetic light: what differs is the hour, the weather and the season.
+    """
+    if not photos.cameras:
+        return None
+    warp = Warp(relief=0.0, scale=(1.0, 1.0))
+    light = Light(exposure=0.0, gamma=1.0, noise=0.0, blur=0.0, shadow=0.0, night=0.0, fog=0.0, jpeg=0.0)
+    views = Views(size, warp, light, same_camera_fraction=1.0)
+    return views.draw(photos, count, 0.2, generator_for(seed, "hours"))
 
 
 def mutual(similarity: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,23 +65,25 @@ def validate(network: Network, pairs: ViewPair, limit: int = 128, batch: int = 1
         corners = CornerLogits()(standardize(part.first))
         for b in range(len(part.first)):
             views = [of_image(d, b) for d in dense]
-            measured.append(measure(part.part(b, b + 1), views, corners[b, 0], network.stride, limit))
+            measured.append(measure(network, part.part(b, b + 1), views, corners[b, 0], limit))
     network.train(training)
     found = [m for m in measured if m]
     return {name: sum(m[name] for m in found) / max(len(found), 1) for name in FIGURES}
 
 
 def of_image(dense: Dense, index: int) -> Dense:
-    """What a network says of one image of a batch."""
+    """A network's output for one image of a batch."""
     part = slice(index, index + 1)
     return Dense(tuple(level[part] for level in dense.descriptors), dense.logits[part].float())
 
 
-def measure(pair: ViewPair, views: list[Dense], corners: Tensor, stride: int, limit: int) -> dict[str, float] | None:
+def measure(
+    network: Network, pair: ViewPair, views: list[Dense], corners: Tensor, limit: int
+) -> dict[str, float] | None:
     """The figures of one pair; None where too little is seen in both views."""
 
     def describe(side: int, points: Tensor) -> Tensor:
-        return F.normalize(sample_descriptors(views[side].descriptors, points[None], stride)[0], dim=-1)
+        return F.normalize(network.descriptors_at(views[side].descriptors, points[None])[0], dim=-1)
 
     def seen_in(pair: ViewPair, points: Tensor) -> tuple[Tensor, Tensor]:
         there, seen = pair.match(points[None], margin=4)

@@ -24,13 +24,14 @@ class Views:
     Attributes:
         size: side of the square views, pixels.
         warp, light: what happens to them at full strength.
-        hours: the share of pairs whose views come from two photos of one fixed camera, where `photos` has such.
+        same_camera_fraction: the share of pairs whose views come from two photos of one fixed camera, where `photos`
+            has such.
     """
 
     size: int = 128
     warp: Warp = field(default_factory=Warp)
     light: Light = field(default_factory=Light)
-    hours: float = 0.1
+    same_camera_fraction: float = 0.1
 
     def draw(self, photos: Photos, batch: int, strength: float, generator: torch.Generator) -> ViewPair:
         """A batch of pairs from photos drawn at random.
@@ -60,7 +61,7 @@ class Views:
         grid = pixel_grid(self.size, self.size, device).expand(batch, -1, -1)
         first = apply_homography(views[0].to(device), grid)
         second = relief.to_photo(apply_homography(views[1].to(device), grid))
-        weights = channel_weights(2 * batch, strength, generator)
+        weights = channel_weights(2 * batch, self.light, strength, generator)
         reach = shift.norm(dim=1)
         images = torch.cat(
             [
@@ -79,7 +80,7 @@ class Views:
         chosen = torch.multinomial(photos.interest, batch, replacement=True, generator=generator).tolist()
         partners = list(chosen)
         if photos.cameras:
-            for b in (torch.rand(batch, generator=generator) < self.hours).nonzero()[:, 0].tolist():
+            for b in (torch.rand(batch, generator=generator) < self.same_camera_fraction).nonzero()[:, 0].tolist():
                 group = photos.cameras[int(torch.randint(len(photos.cameras), (1,), generator=generator))]
                 one, other = torch.randperm(len(group), generator=generator)[:2].tolist()
                 chosen[b], partners[b] = group[one], group[other]

@@ -1,4 +1,4 @@
-"""One vector of all the descriptors of an image, by which images that look alike are found."""
+"""VLAD: global descriptors of images, for retrieval."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """What makes a global descriptor of local ones: VLAD, and where it was learned, a whitening of it.
+    """VLAD with an optional PCA whitening.
 
-    What all photos have in common says nothing of the place: taken out and evened out, the rest tells more with far
-    fewer numbers (Jégou and Chum, 'Negative evidences and co-occurrences in image retrieval', 2012).
+    Whitening removes the mean and equalises the variance of the principal directions (Jégou and Chum, 'Negative
+    evidences and co-occurrences in image retrieval', 2012).
 
     Attributes:
         centres: float32 [K, D] of the clusters.
@@ -74,7 +74,7 @@ class Vocabulary:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that its descriptors depend on."""
+        """A hash of all that its descriptors depend on."""
         arrays = [array for array in (self.centres, self.mean, self.whitening) if array is not None]
         return hashlib.blake2b(b"".join(array.tobytes() for array in arrays), digest_size=16).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What makes global descriptors of images from a network's local ones, learned from the photos it was trained on."""
+"""Learn the vocabulary and the whitening of global descriptors from the training photos."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tpr.keypoints import detect
-from tpr.networks import Network, sample_descriptors
+from tpr.networks import Network
 from tpr.photos import Photos
 from tpr.vlad import Vocabulary, cluster, vlad, whitened
 
 WHITENED = 256  # numbers of a global descriptor
-LEAST_PHOTOS = 2 * WHITENED  # from which a whitening can be learned
+MIN_PHOTOS = 2 * WHITENED  # from which a whitening can be learned
 
 
 @torch.inference_mode()
@@ -27,17 +27,17 @@ def keypoint_descriptors(network: Network, photos: Photos, images: int = 400, ke
 
 
 def build_vocabulary(network: Network, photos: Photos, size: int = 64, seed: int = 0) -> Vocabulary | None:
-    """`size` k-means centres of the photos' descriptors, and the whitening that the photos' VLAD vectors tell.
+    """`size` k-means centres of the photos' descriptors, and a whitening fitted to the photos' VLAD vectors.
 
     Returns:
         None where there are fewer descriptors than centres; without a whitening where there are fewer than
-        `LEAST_PHOTOS` photos.
+        `MIN_PHOTOS` photos.
     """
     samples = keypoint_descriptors(network, photos).numpy().astype(np.float32)
     if len(samples) < size:
         return None
     centres = cluster(samples, size, seed)
-    if len(photos) < LEAST_PHOTOS:
+    if len(photos) < MIN_PHOTOS:
         return Vocabulary(centres)
     return whitened(centres, global_vectors(network, photos, centres), WHITENED)
 
@@ -56,4 +56,4 @@ def _descriptors(network: Network, photo: Tensor, keypoints: int) -> Tensor:
     """Unit descriptors [N, D] at the strongest keypoints of a photo [3, H, W]."""
     dense = network(photo.float().mean(0)[None, None] / 255)
     points = detect(dense.logits[0, 0], keypoints)[0]
-    return F.normalize(sample_descriptors(dense.descriptors, points[None], network.stride)[0], dim=-1)
+    return F.normalize(network.descriptors_at(dense.descriptors, points[None])[0], dim=-1)

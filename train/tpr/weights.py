@@ -1,9 +1,10 @@
-"""Weights on disk: safetensors that say which network they are for."""
+"""Weights files: safetensors with the network's name and options as metadata."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from safetensors.torch import save
 from tpr.networks import Network, build_network
 from tpr.vlad import Vocabulary
 
+# A layer's name in files of before.
+RENAMED = re.compile(r"^rely\.")
 # Of `Vocabulary`: its attributes by the names of the tensors.
 VOCABULARY = {"centres": "vocabulary", "mean": "vocabulary.mean", "whitening": "vocabulary.whitening"}
 
@@ -81,6 +84,7 @@ def load_weights(path: str | Path) -> tuple[Network, Vocabulary | None]:
         raise WeightsError(f"{path}: these aren't weights of a TPR network (no 'network' in their metadata)")
     found = {attribute: tensors.pop(key).float().numpy() for attribute, key in VOCABULARY.items() if key in tensors}
     vocabulary = Vocabulary(**found) if found else None
+    tensors = {RENAMED.sub("reliability_head.", key): value for key, value in tensors.items()}
     try:
         network = build_network(metadata["network"], **json.loads(metadata.get("options", "{}")))
         network.load_state_dict(tensors)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -91,6 +93,27 @@ def coding_rate_loss(descriptors: Tensor, valid: Tensor, eps: float = 0.5) -> Te
     covariance = difference.transpose(1, 2) @ difference / count
     identity = torch.eye(dim, device=descriptors.device, dtype=descriptors.dtype)
     return -torch.logdet(identity + dim / eps**2 * covariance).mean() / (2 * dim)
+
+
+def moment_loss(descriptors: Tensor, valid: Tensor, order: int) -> Tensor:
+    """log of the mean of ⟨y_c, y_d⟩^p over the pairs c ≠ d of an image's points, over its value for random directions.
+
+    Decorrelation of a higher order: that mean is ‖E[m mᵀ]‖², m the vector of all products of p / 2 channels, as the
+    second moment is the squared norm of the channels' covariance. The higher the order, the more it is a matter of the
+    points that are most alike. Random directions have 1 · 3 · ... (p − 1) / (D (D + 2) ... (D + p − 2)): loss 0.
+
+    Args:
+        descriptors: [B, N, D], unit length.
+        valid: [B, N] bool.
+        order: p, an even number.
+    """
+    dim, given = descriptors.shape[-1], descriptors * valid[..., None]
+    expected = math.prod((k + 1) / (dim + k) for k in range(0, order, 2))
+    similarity = given @ given.transpose(1, 2)
+    power = (similarity.square() / expected ** (2 / order)) ** (order // 2)
+    different = power.sum((1, 2)) - power.diagonal(dim1=1, dim2=2).sum(1)
+    count = valid.sum(1)
+    return torch.log(different / (count * (count - 1)).clamp_min(1) + 1e-6).mean()
 
 
 @torch.no_grad()

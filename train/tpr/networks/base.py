@@ -12,11 +12,11 @@ from tpr.geometry import sample
 
 
 class Dense(NamedTuple):
-    """What a network says of a batch of images.
+    """A network's output for a batch of images.
 
     Attributes:
         descriptors: maps [B, D_k, H / s, W / s] with s = stride · 2^k, not normalised; cell (i, j) is centred on the
-            pixel (s · (j + ½) − ½, s · (i + ½) − ½). What they say of a place, side by side, is its descriptor.
+            pixel (s · (j + ½) − ½, s · (i + ½) − ½). `Network.descriptors_at` reads descriptors of points from them.
         logits: [B, 1, H, W], detection scores before the sigmoid, one a pixel.
         reliability: [B, 1, H / stride, W / stride], the part of the logits that says how well a place can be matched,
             before the sigmoid; None for a network whose logits have no such part.
@@ -31,16 +31,21 @@ class Network(nn.Module):
     """Base of all backbones. A subclass sets `dim` and `stride` and implements `dense`.
 
     Attributes:
-        dim: descriptor dimension D, the sum of the maps' D_k.
+        dim: descriptor dimension D.
         stride: pixels from one descriptor of the first map to the next.
         multiple: image sides are padded up to a multiple of it.
-        bears_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
+        projection: from the maps' values at a point, [M, Σ_k D_k], to its descriptor [M, D]; None: the identity.
+        supports_bfloat16: `to(torch.bfloat16)` leaves it as good at inference; images and scores stay float32.
     """
 
     dim: int
     stride: int
     multiple: int
-    bears_bfloat16 = False
+    supports_bfloat16 = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection: nn.Sequential | None = None
 
     def dense(self, image: Tensor) -> Dense:
         """As `forward`, for sides that are multiples of `multiple`."""
@@ -60,6 +65,25 @@ class Network(nn.Module):
             Descriptors that cover at least the image, and logits of exactly its size.
         """
         return self.octaves(image, 1)[0]
+
+    def descriptors_at(self, descriptors: tuple[Tensor, ...], points: Tensor) -> Tensor:
+        """Descriptors of sub-pixel points.
+
+        Args:
+            descriptors: the maps of a batch of images, as in `Dense`.
+            points: [B, N, 2] xy in pixels, the centre of the top-left pixel at (0, 0).
+
+        Returns:
+            float32 [B, N, D], not normalised.
+        """
+        return self.project(sample_descriptors(descriptors, points, self.stride))
+
+    def project(self, sampled: Tensor) -> Tensor:
+        """The maps' values at points, concatenated [B, N, Σ_k D_k], to descriptors: float32 [B, N, D]."""
+        if self.projection is None:
+            return sampled
+        flat = sampled.flatten(0, 1).to(next(self.projection.parameters()).dtype)
+        return self.projection(flat).float().unflatten(0, sampled.shape[:2])
 
     def octaves(self, image: Tensor, count: int) -> list[Dense]:
         """Describe grey images [B, 1, H, W] at full size, at half, ...: `count` sizes.

@@ -1,4 +1,4 @@
-"""Where corners are, without learning: the detector's starting point."""
+"""Corner response, not learned: the detector's starting point."""
 
 from __future__ import annotations
 

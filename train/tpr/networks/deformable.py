@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def deformable_conv2d(x: Tensor, weight: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-    """A convolution whose taps move and weigh differently at each place.
+    """Modulated deformable convolution: each output cell has its own offsets and weights of the taps.
 
     y(p) = Σ_k w_k m_k(p) x(p + p_k + Δp_k(p)), x read bilinearly, 0 outside; p_k runs over the kernel's cells.
     Source: Deformable ConvNets v2 (Zhu et al., CVPR 2019), equation 1.
@@ -48,11 +48,11 @@ class DeformableConv2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        self.steer = nn.Conv2d(inputs, 3 * kernel * kernel, kernel, padding=kernel // 2)
-        for parameter in self.steer.parameters():
+        self.offset_mask = nn.Conv2d(inputs, 3 * kernel * kernel, kernel, padding=kernel // 2)
+        for parameter in self.offset_mask.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         taps = self.weight[0, 0].numel()
-        offset, mask = self.steer(x).split([2 * taps, taps], 1)
+        offset, mask = self.offset_mask(x).split([2 * taps, taps], 1)
         return deformable_conv2d(x, self.weight, offset.unflatten(1, (taps, 2)), mask.sigmoid())

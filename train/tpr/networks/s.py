@@ -22,6 +22,11 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: in
     )
 
 
+def projection(inputs: int, outputs: int) -> nn.Sequential:
+    """Linear, then each number to zero mean and unit variance: what a loss on standardized channels leaves open."""
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs, affine=False))
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions around which the input passes."""
 
@@ -37,15 +42,18 @@ class Residual(nn.Module):
 class Small(Network):
     """A U-shaped network of residual blocks from half to sixteenth resolution, descriptors at a quarter.
 
-    The same weights read the image again at half its size, and at a quarter ...: a descriptor is what all say of a
-    place, side by side, so it tells points apart by their surroundings as well as by their detail. Of several octaves
-    each size is read once.
+    The same weights are applied to the image at half its size, a quarter ... as well (an image pyramid), and the
+    features of all sizes are concatenated: descriptors see the surroundings of a point as well as its detail. A linear
+    projection of them, applied at the keypoints only, keeps descriptors short and learns how much each size counts. Of
+    several octaves each size is computed once.
 
     Detection: the log corner response of the full-resolution image says where exactly, a smooth map of logits learned
-    at quarter resolution how reliable the place is.
+    at quarter resolution how reliable the point is.
 
     Args:
-        dim: descriptor dimension, as much of it from each size of the image.
+        dim: descriptor dimension.
+        per_size: channels read from each size of the image, all of them projected to `dim`; None: `dim` is shared out
+            among the sizes, and nothing is projected.
         counts: how much the descriptors of the image, of its half, of its quarter ... count; at least two.
         widths: channels at 1/2, 1/4, 1/8 and 1/16 resolution.
         detail: also correct the corner response pixel by pixel, with logits learned at half resolution.
@@ -53,7 +61,7 @@ class Small(Network):
 
     stride = 4
     multiple = 16
-    bears_bfloat16 = True
+    supports_bfloat16 = True
 
     def __init__(
         self,
@@ -61,9 +69,10 @@ class Small(Network):
         widths: tuple[int, int, int, int] = (16, 32, 64, 64),
         detail: bool = False,
         counts: Sequence[float] = (1.0, 1.0),
+        per_size: int | None = None,
     ):
         super().__init__()
-        if len(counts) < 2 or dim % len(counts):
+        if len(counts) < 2 or (per_size is None and dim % len(counts)):
             raise ValueError(f"{len(counts)} sizes of the image can't share {dim} dimensions")
         self.dim, self.counts = dim, tuple(counts)
         half, quarter, eighth, sixteenth = widths
@@ -76,12 +85,14 @@ class Small(Network):
         self.from_eighth = nn.Conv2d(eighth, eighth, 1)
         self.from_quarter = nn.Conv2d(quarter, eighth, 1)
         self.merge_quarter = nn.Sequential(conv(eighth, eighth, groups=eighth), conv(eighth, eighth, 1))
-        own = dim // len(counts)
+        own = per_size or dim // len(counts)
         self.describe = nn.Sequential(nn.Conv2d(eighth, own, 1), nn.BatchNorm2d(own, affine=False))
-        self.rely = nn.Conv2d(eighth, 1, 1)
+        if per_size is not None:
+            self.projection = projection(own * len(counts), dim)
+        self.reliability_head = nn.Conv2d(eighth, 1, 1)
         self.detail = nn.Conv2d(half, 4, 3, 1, 1) if detail else None
         self.corners = CornerLogits()
-        for head in filter(None, (self.rely, self.detail)):
+        for head in filter(None, (self.reliability_head, self.detail)):
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
 
@@ -95,7 +106,7 @@ class Small(Network):
             images.append(halved(images[-1]))
         halves, quarters = zip(*(self.trunk(image) for image in images), strict=True)
         described = [self.describe(quarter) for quarter in quarters]
-        reliable = [self.rely(quarter).float() for quarter in quarters]
+        reliable = [self.reliability_head(quarter).float() for quarter in quarters]
         found = []
         for k in range(count):
             reliability = reliable[k] + cropped(upsample(reliable[k + 1], 2), reliable[k])
@@ -107,11 +118,11 @@ class Small(Network):
         return found
 
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of a standardized image at half and at quarter resolution, which know of all coarser ones.
+        """Features of a standardized image at half and at quarter resolution; the latter merge all coarser ones.
 
         They cover at least the image."""
         image = padded(image, self.multiple)
-        image = image.to(self.rely.weight.dtype).contiguous(memory_format=torch.channels_last)
+        image = image.to(self.reliability_head.weight.dtype).contiguous(memory_format=torch.channels_last)
         half = self.at_half(image)
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)

@@ -32,8 +32,8 @@ def separate(height: int, width: int, padded: tuple[int, int], side: int, shift:
     """−inf between cells that share a window only through the roll or the padding, else 0: [M, side², side²]."""
 
     def kinds(size: int, whole: int) -> Tensor:
-        place = torch.arange(whole, device=device)
-        return (place < shift) + 2 * (place >= size)
+        cells = torch.arange(whole, device=device)
+        return (cells < shift) + 2 * (cells >= size)
 
     labels = 4 * kinds(height, padded[0])[:, None] + kinds(width, padded[1])
     labels = split_windows(labels.roll((-shift, -shift), (0, 1))[None, :, :, None], side)[0, :, :, 0]
