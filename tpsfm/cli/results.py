@@ -18,10 +18,10 @@ from tpsfm.errors import TpsfmError
 def export_(out: Path, format_: str, to: Path) -> None:
     """Write the map of OUT for another program."""
     from tpsfm import colmap
-    from tpsfm.reconstruction.report import image_folder, open_map
+    from tpsfm.reconstruction.report import open_map
 
     workspace, _ = open_map(out)
-    click.echo(colmap.export(workspace.sparse, format_, to, image_folder(workspace)))
+    click.echo(colmap.export(workspace.sparse, format_, to, Path(workspace.manifest["images"])))
 
 
 @click.command("info")
