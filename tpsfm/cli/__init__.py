@@ -22,6 +22,7 @@ _MODULES = {
     "map": "reconstruct",
     "demo": "reconstruct",
     "export": "results",
+    "undistort": "results",
     "info": "results",
     "view": "results",
     "localize": "localize",

@@ -1,4 +1,4 @@
-"""`tpsfm info`, `view` and `export`: what is in a map."""
+"""`tpsfm info`, `view`, `export` and `undistort`: what is in a map."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from tpsfm.cli.options import FOLDER, example
+from tpsfm.cli import terminal
+from tpsfm.cli.options import FOLDER, common_options, example
 from tpsfm.errors import TpsfmError
 
 
@@ -22,6 +23,29 @@ def export_(out: Path, format_: str, to: Path) -> None:
 
     workspace, _ = open_map(out)
     click.echo(colmap.export(workspace.sparse, format_, to, Path(workspace.manifest["images"])))
+
+
+@click.command("undistort")
+@click.argument("out", type=FOLDER)
+@click.argument("dense", type=FOLDER)
+@click.option(
+    "--for", "tool", default="colmap", show_default=True, help="colmap, openmvs, nerfstudio or gaussian-splatting."
+)
+@click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png, warped along.")
+@common_options("threads")
+@example("tpsfm undistort map/ scene/ --for gaussian-splatting")
+def undistort_(out: Path, dense: Path, tool: str, masks: Path | None, threads: int) -> None:
+    """Write the photos of OUT without distortion, and their map, into the new folder DENSE for another program.
+
+    The cameras become pinholes; the photos keep their names.
+    """
+    from tpsfm import colmap
+    from tpsfm.reconstruction.report import image_folder, open_map
+
+    progress = terminal()
+    workspace, _ = open_map(out)
+    colmap.undistort(workspace.sparse, image_folder(workspace), dense, tool, masks, threads, progress)
+    progress.say(f"undistorted photos  {dense / 'images'}")
 
 
 @click.command("info")

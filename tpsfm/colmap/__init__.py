@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from tpsfm.colmap.projection import project
     from tpsfm.colmap.refinement import Moved, refine_model
     from tpsfm.colmap.triangulation import to_binary, triangulate
+    from tpsfm.colmap.undistortion import UNDISTORT_TOOLS, undistort
     from tpsfm.colmap.verification import verified_inliers, verify_matches
 
 __all__ = [
     "CAMERA_MODES",
     "EXPORT_FORMATS",
+    "UNDISTORT_TOOLS",
     "AbsolutePose",
     "Moved",
     "PairTable",
@@ -42,6 +44,7 @@ __all__ = [
     "refine_model",
     "to_binary",
     "triangulate",
+    "undistort",
     "verified_inliers",
     "verify_matches",
     "write_images",
@@ -56,6 +59,7 @@ _MODULES = {  # of what needs pycolmap
     "projection": ("project",),
     "refinement": ("Moved", "refine_model"),
     "triangulation": ("to_binary", "triangulate"),
+    "undistortion": ("UNDISTORT_TOOLS", "undistort"),
     "verification": ("verified_inliers", "verify_matches"),
 }
 
