@@ -21,6 +21,7 @@ _MODULES = {
     "match": "reconstruct",
     "map": "reconstruct",
     "demo": "reconstruct",
+    "import": "results",
     "export": "results",
     "undistort": "results",
     "info": "results",

@@ -1,4 +1,4 @@
-"""`tpsfm info`, `view`, `export` and `undistort`: what is in a map."""
+"""`tpsfm import`, `info`, `view`, `export` and `undistort`: what is in a map."""
 
 from __future__ import annotations
 
@@ -9,6 +9,27 @@ import click
 from tpsfm.cli import terminal
 from tpsfm.cli.options import FOLDER, common_options, example
 from tpsfm.errors import TpsfmError
+
+
+@click.command("import")
+@click.argument("model", type=FOLDER)
+@click.argument("images", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@example(
+    "tpsfm import sparse/0/ photos/ map/\n  tpsfm reconstruct photos/ map/ --poses map/imported/   # then `localize`"
+)
+def import_(model: Path, images: Path, out: Path) -> None:
+    """Make the workspace OUT of a COLMAP model (binary or text) and its photos.
+
+    `info`, `view`, `export` and `undistort` work at once. To localize photos, let `reconstruct` make the points anew
+    from our features; cameras and poses stay as they are.
+    """
+    from tpsfm.reconstruction.imported import import_model
+    from tpsfm.reconstruction.report import describe
+
+    progress = terminal()
+    for line in describe(import_model(model, images, out)):
+        progress.say(line)
 
 
 @click.command("export")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
+    from tpsfm.colmap.poses_file import poses_of, read_poses
     from tpsfm.colmap.projection import project
     from tpsfm.colmap.refinement import Moved, refine_model
     from tpsfm.colmap.triangulation import to_binary, triangulate
@@ -35,10 +36,12 @@ __all__ = [
     "export",
     "extend_model",
     "group_cameras",
+    "poses_of",
     "project",
     "read_model",
     "read_observations",
     "read_point_ids",
+    "read_poses",
     "reconstruct_global",
     "reconstruct_incremental",
     "refine_model",
@@ -56,6 +59,7 @@ _MODULES = {  # of what needs pycolmap
     "mapping": ("reconstruct_global", "reconstruct_incremental"),
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),
+    "poses_file": ("poses_of", "read_poses"),
     "projection": ("project",),
     "refinement": ("Moved", "refine_model"),
     "triangulation": ("to_binary", "triangulate"),
