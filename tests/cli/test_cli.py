@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -198,3 +199,31 @@ def test_every_package_is_installed():
         for path in (base / top).rglob("__init__.py")
     }
     assert set(given["options"]["packages"].split()) == there
+
+
+def test_a_terminal_that_can_not_print_a_name_shows_an_escape(tmp_path):
+    photos = tmp_path / "Fotos 日本"
+    photos.mkdir()
+    for encoding in ("ascii", "cp1252"):
+        run = subprocess.run(
+            [sys.executable, "-m", "tpsfm", "reconstruct", photos, tmp_path / "map"],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+        )
+        assert run.returncode == 1
+        shown = [rb"\u65e5\u672c", "日本".encode()]  # click writes UTF-8 where a terminal claims ASCII
+        assert b"no images in" in run.stderr and any(
+            name in run.stderr for name in shown[: 2 if encoding == "ascii" else 1]
+        )
+        assert b"Traceback" not in run.stderr
+
+
+def test_export_needs_no_photos(held_out, tmp_path):
+    shutil.copytree(held_out / "map", tmp_path / "map")
+    run = json.loads((tmp_path / "map/run.json").read_text())
+    (tmp_path / "map/run.json").write_text(json.dumps({**run, "images": str(tmp_path / "gone")}))
+    for format in ("ply", "colmap-bin", "nerfstudio"):
+        result = CliRunner().invoke(
+            main, ["export", str(tmp_path / "map"), "--format", format, "--to", str(tmp_path / format)]
+        )
+        assert result.exit_code == 0, result.output

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 
 from tests.support.synthesized import Scene
@@ -107,3 +108,27 @@ def test_colours_come_from_the_photos(synthetic, synthetic_map, tmp_path):
     (folder,) = colmap.reconstruct_incremental(synthetic_map[0] / "database.db", photos, tmp_path / "sparse")
     colors = read_model(folder).colors
     assert (colors == [200, 100, 50]).all(1).mean() > 0.95
+
+
+def test_colours_of_formats_that_colmap_can_not_read_and_of_mirrored_photos(synthetic, synthetic_map, tmp_path):
+    from PIL import Image
+
+    halves = Image.new("RGB", (1024, 768), (0, 0, 255))
+    halves.paste((200, 100, 50), (0, 0, 512, 768))  # the left half
+    mirrored = Image.Exif()
+    mirrored[0x0112] = 2
+    for number, name in enumerate(synthetic.truth):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if number % 2:
+            halves.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / name, format="PNG", exif=mirrored)
+        else:
+            halves.save(tmp_path / name, format="WEBP", lossless=True)
+    (folder,) = colmap.reconstruct_incremental(synthetic_map[0] / "database.db", tmp_path, tmp_path / "sparse")
+    model, seen = read_model(folder), colmap.read_observations(folder)
+    sums, views = np.zeros((len(model.points), 3)), np.zeros((len(model.points), 1))
+    for keypoints, rows in seen.values():
+        left = keypoints[rows >= 0, :1] < 511.5
+        np.add.at(sums, rows[rows >= 0], np.where(left, [200, 100, 50], [0, 0, 255]))
+        np.add.at(views, rows[rows >= 0], 1)
+    assert np.abs(model.colors - sums / views).max() <= 0.5
+    assert len(np.unique(model.colors, axis=0)) > 3

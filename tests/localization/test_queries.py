@@ -1,5 +1,7 @@
 """Lists of queries, and the row of one that is bad."""
 
+from unicodedata import normalize
+
 import pytest
 
 from tpsfm.errors import TpsfmError
@@ -56,3 +58,21 @@ def test_other_bad_queries(tmp_path):
     assert parse_camera("PINHOLE, 5, 6, 1, 2") == ("PINHOLE", [5.0, 6.0, 1.0, 2.0])
     with pytest.raises(TpsfmError, match="PINHOLE takes 4 numbers"):
         parse_camera("PINHOLE,5,6,1")
+
+
+def test_names_that_are_written_otherwise(tmp_path):
+    folder = tmp_path / "Türen"  # composed
+    folder.mkdir()
+    decomposed = normalize("NFD", "Grün.jpg")
+    (folder / decomposed).touch()
+    lists = {
+        "composed.txt": "Türen/Grün.jpg",
+        "decomposed.txt": normalize("NFD", "Türen/Grün.jpg"),
+        "absolute.txt": str(folder / decomposed),
+        "camera.txt": "Türen/Grün.jpg SIMPLE_PINHOLE 640 480 500 320 240",
+    }
+    for name, row in lists.items():
+        (tmp_path / name).write_text(row)
+        assert [query.name for query in list_queries(tmp_path / name)[1]] == [f"Türen/{decomposed}"], name
+    root, (query,) = list_queries(tmp_path / "absolute.txt", "/")
+    assert (root / query.name).is_file()

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -148,3 +149,9 @@ def test_pairs_file_absent_empty_or_binary(tmp_path):
     (tmp_path / "pairs.txt").write_bytes(bytes(range(255, 0, -1)))
     with pytest.raises(TpsfmError, match="row 1"):
         pairs.read_pairs(tmp_path / "pairs.txt", NAMES)
+
+
+def test_names_in_a_file_may_be_composed_otherwise(tmp_path):
+    names = [normalize("NFD", "Grün.jpg"), normalize("NFC", "Blau ä.jpg")]
+    (tmp_path / "pairs.txt").write_text(normalize("NFC", "Grün.jpg") + " " + normalize("NFD", "Blau ä.jpg") + "\n")
+    assert pairs.read_pairs(tmp_path / "pairs.txt", names) == [(names[1], names[0])]

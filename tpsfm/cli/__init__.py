@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import sys
 from importlib import import_module
@@ -20,7 +21,9 @@ _MODULES = {
     "match": "reconstruct",
     "map": "reconstruct",
     "demo": "reconstruct",
+    "import": "results",
     "export": "results",
+    "undistort": "results",
     "info": "results",
     "view": "results",
     "localize": "localize",
@@ -42,6 +45,9 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         logging.captureWarnings(True)
+        for stream in (sys.stdout, sys.stderr):  # a terminal that can't print a name shows an escape
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(context)
         except TpsfmError as error:

@@ -1,4 +1,4 @@
-"""`tpsfm info`, `view` and `export`: what is in a map."""
+"""`tpsfm import`, `info`, `view`, `export` and `undistort`: what is in a map."""
 
 from __future__ import annotations
 
@@ -6,8 +6,30 @@ from pathlib import Path
 
 import click
 
-from tpsfm.cli.options import FOLDER, example
+from tpsfm.cli import terminal
+from tpsfm.cli.options import FOLDER, common_options, example
 from tpsfm.errors import TpsfmError
+
+
+@click.command("import")
+@click.argument("model", type=FOLDER)
+@click.argument("images", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@example(
+    "tpsfm import sparse/0/ photos/ map/\n  tpsfm reconstruct photos/ map/ --poses map/imported/   # then `localize`"
+)
+def import_(model: Path, images: Path, out: Path) -> None:
+    """Make the workspace OUT of a COLMAP model (binary or text) and its photos.
+
+    `info`, `view`, `export` and `undistort` work at once. To localize photos, let `reconstruct` make the points anew
+    from our features; cameras and poses stay as they are.
+    """
+    from tpsfm.reconstruction.imported import import_model
+    from tpsfm.reconstruction.report import describe
+
+    progress = terminal()
+    for line in describe(import_model(model, images, out)):
+        progress.say(line)
 
 
 @click.command("export")
@@ -18,10 +40,33 @@ from tpsfm.errors import TpsfmError
 def export_(out: Path, format_: str, to: Path) -> None:
     """Write the map of OUT for another program."""
     from tpsfm import colmap
-    from tpsfm.reconstruction.report import image_folder, open_map
+    from tpsfm.reconstruction.report import open_map
 
     workspace, _ = open_map(out)
-    click.echo(colmap.export(workspace.sparse, format_, to, image_folder(workspace)))
+    click.echo(colmap.export(workspace.sparse, format_, to, Path(workspace.manifest["images"])))
+
+
+@click.command("undistort")
+@click.argument("out", type=FOLDER)
+@click.argument("dense", type=FOLDER)
+@click.option(
+    "--for", "tool", default="colmap", show_default=True, help="colmap, openmvs, nerfstudio or gaussian-splatting."
+)
+@click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png, warped along.")
+@common_options("threads")
+@example("tpsfm undistort map/ scene/ --for gaussian-splatting")
+def undistort_(out: Path, dense: Path, tool: str, masks: Path | None, threads: int) -> None:
+    """Write the photos of OUT without distortion, and their map, into the new folder DENSE for another program.
+
+    The cameras become pinholes; the photos keep their names.
+    """
+    from tpsfm import colmap
+    from tpsfm.reconstruction.report import image_folder, open_map
+
+    progress = terminal()
+    workspace, _ = open_map(out)
+    colmap.undistort(workspace.sparse, image_folder(workspace), dense, tool, masks, threads, progress)
+    progress.say(f"undistorted photos  {dense / 'images'}")
 
 
 @click.command("info")

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
+    from tpsfm.colmap.poses_file import poses_of, read_poses
     from tpsfm.colmap.projection import project
     from tpsfm.colmap.refinement import Moved, refine_model
     from tpsfm.colmap.triangulation import to_binary, triangulate
+    from tpsfm.colmap.undistortion import UNDISTORT_TOOLS, undistort
     from tpsfm.colmap.verification import verified_inliers, verify_matches
 
 __all__ = [
     "CAMERA_MODES",
     "EXPORT_FORMATS",
+    "UNDISTORT_TOOLS",
     "AbsolutePose",
     "Moved",
     "PairTable",
@@ -33,15 +36,18 @@ __all__ = [
     "export",
     "extend_model",
     "group_cameras",
+    "poses_of",
     "project",
     "read_model",
     "read_observations",
     "read_point_ids",
+    "read_poses",
     "reconstruct_global",
     "reconstruct_incremental",
     "refine_model",
     "to_binary",
     "triangulate",
+    "undistort",
     "verified_inliers",
     "verify_matches",
     "write_images",
@@ -53,9 +59,11 @@ _MODULES = {  # of what needs pycolmap
     "mapping": ("reconstruct_global", "reconstruct_incremental"),
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),
+    "poses_file": ("poses_of", "read_poses"),
     "projection": ("project",),
     "refinement": ("Moved", "refine_model"),
     "triangulation": ("to_binary", "triangulate"),
+    "undistortion": ("UNDISTORT_TOOLS", "undistort"),
     "verification": ("verified_inliers", "verify_matches"),
 }
 

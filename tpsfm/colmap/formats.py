@@ -88,20 +88,31 @@ def _write_text(folder: Path, model: Model, out: Path, images: Path) -> None:
     pycolmap.Reconstruction(folder).write_text(out)
 
 
+def _write_nerfstudio(folder: Path, model: Model, out: Path, images: Path) -> None:
+    write_nerfstudio(model, out, images)
+
+
 def _write_points(folder: Path, model: Model, out: Path, images: Path) -> None:
     write_ply(model, out)
 
 
-def _write_nerfstudio(folder: Path, model: Model, out: Path, images: Path) -> None:
+def write_nerfstudio(model: Model, out: Path, images: Path, masks: Path | None = None) -> None:
+    """transforms.json and sparse_pc.ply, which name the photos below `images` and their masks, IMAGE.png below `masks`.
+
+    Raises:
+        TpsfmError: nerfstudio can't hold the cameras.
+    """
     intrinsics = {key: _nerfstudio_intrinsics(camera) for key, camera in model.cameras.items()}
     frames = []
     for name, pose in model.images.items():
         transform = np.eye(4)
         transform[:3, :3] = pose.rotation.T @ _UPSIDE
         transform[:3, 3] = pose.center
+        mask = None if masks is None else masks / f"{name}.png"
         frames.append(
             {
                 "file_path": Path(os.path.relpath(images / name, out)).as_posix(),
+                **({} if mask is None or not mask.exists() else {"mask_path": os.path.relpath(mask, out)}),
                 **intrinsics[pose.camera_id],
                 "transform_matrix": transform.tolist(),
             }

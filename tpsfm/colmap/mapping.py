@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tpsfm.colmap.colors import color_points
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
@@ -179,8 +180,8 @@ def write_models(models: list, output: Path, images: str | Path, threads: int) -
         for number, model in enumerate(models):
             folder = new / str(number) if number else new
             folder.mkdir(parents=True)
-            model.extract_colors_for_all_images(images, threads)
             model.write_binary(folder)
+            color_points(folder, Path(images), threads)
             read_model(folder)  # COLMAP doesn't notice a full disk
     except (OSError, RuntimeError) as error:
         raise TpsfmError(f"can't write the map to '{output}': {error}") from None

@@ -16,6 +16,7 @@ from tpsfm.geometry import CAMERA_MODELS, Camera, Model, Pose, rotation_matrix
 _MODELS = tuple(CAMERA_MODELS.items())  # by id
 _KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<i8")])  # point is -1 where there is none
 _POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("length", "<u8")])
+_RGB = 32  # bytes of a point before its colour
 
 Content = TypeVar("Content")
 
@@ -83,6 +84,20 @@ def read_point_ids(folder: str | Path) -> np.ndarray:
     return _read(Path(folder) / "points3D.bin", _parse_points)["id"].astype(np.int64)
 
 
+def replace_colors(folder: Path, colors: np.ndarray) -> None:
+    """Write colours uint8 [K, 3] of the first K points, in the order of `Model.points`, into a model's points3D.bin.
+
+    Raises:
+        TpsfmError: the file is missing or damaged.
+        OSError: it can't be written.
+    """
+    path = folder / "points3D.bin"
+    starts = _read(path, _point_starts)[: len(colors)]
+    data = np.fromfile(path, np.uint8)
+    data[starts[:, None] + _RGB + np.arange(3)] = colors
+    data.tofile(path)
+
+
 def _read(path: Path, parse: Callable[[bytes], Content]) -> Content:
     try:
         data = path.read_bytes()
@@ -132,12 +147,18 @@ def _parse_points(data: bytes) -> np.ndarray:
     (count,) = struct.unpack_from("<Q", data)
     if count * _POINT.itemsize > len(data):
         raise ValueError("truncated")
+    raw = np.frombuffer(data, np.uint8)
+    return raw[_point_starts(data)[:, None] + np.arange(_POINT.itemsize)].view(_POINT)[:, 0]
+
+
+def _point_starts(data: bytes) -> np.ndarray:
+    """int64 [P], where the records of points begin: each ends with its track, whose length only it tells."""
+    (count,) = struct.unpack_from("<Q", data)
     starts, at = np.empty(count, np.int64), 8
-    for index in range(count):  # a record ends with its track, whose length only the record itself tells
+    for index in range(count):
         starts[index] = at
         (length,) = struct.unpack_from("<Q", data, at + _POINT.itemsize - 8)
         at += _POINT.itemsize + 8 * length
     if at > len(data):
         raise ValueError("truncated")
-    raw = np.frombuffer(data, np.uint8)
-    return raw[starts[:, None] + np.arange(_POINT.itemsize)].view(_POINT)[:, 0]
+    return starts

@@ -31,7 +31,9 @@ class Moved:
     dropped: np.ndarray
 
 
-def refine_model(model: Path, output: Path, moved: Mapping[str, Moved], scale: float = 1.0) -> None:
+def refine_model(
+    model: Path, output: Path, moved: Mapping[str, Moved], scale: float = 1.0, fixed: bool = False
+) -> None:
     """Move a model's keypoints, adjust all cameras, poses and points, and drop what doesn't agree.
 
     Args:
@@ -39,6 +41,7 @@ def refine_model(model: Path, output: Path, moved: Mapping[str, Moved], scale: f
         output: an empty folder for the refined model.
         moved: by image name; other images stay as they are.
         scale: how many pixels of a photo are one of those in which keypoints were found: thresholds grow with it.
+        fixed: whether cameras and poses are known and stay: only the points are adjusted.
 
     Raises:
         TpsfmError: the model can't be read, or `output` can't be written.
@@ -49,7 +52,7 @@ def refine_model(model: Path, output: Path, moved: Mapping[str, Moved], scale: f
         for image in list(reconstruction.images.values()):
             if image.name in moved:
                 _move(image, moved[image.name], observations)
-        _adjust(reconstruction, scale)
+        _adjust(reconstruction, scale, fixed)
         pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR * scale, _MIN_ANGLE)
         reconstruction.update_point_3d_errors()
         reconstruction.write_binary(output)
@@ -66,11 +69,17 @@ def _move(image: pycolmap.Image, moved: Moved, observations: pycolmap.Observatio
             observations.delete_observation(image.image_id, index)
 
 
-def _adjust(reconstruction: pycolmap.Reconstruction, scale: float) -> None:
+def _adjust(reconstruction: pycolmap.Reconstruction, scale: float, fixed: bool) -> None:
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in reconstruction.reg_image_ids():
         config.add_image(image_id)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    if fixed:
+        for camera_id in reconstruction.cameras:
+            config.set_constant_cam_intrinsics(camera_id)
+        for frame_id in reconstruction.reg_frame_ids():
+            config.set_constant_rig_from_world_pose(frame_id)
+    else:
+        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY

@@ -57,6 +57,8 @@ class Extension:
         old = map.workspace
         if not old.database.is_file():
             raise TpsfmError(f"{old.root}: its database.db is gone, the map can't be extended; run 'tpsfm map'")
+        if old.manifest["options"].get("poses"):
+            raise TpsfmError(f"{old.root}: a map of known poses can't be extended; give --poses the new ones as well")
         image_folder(old)
         if out.exists():
             if out.resolve() == old.root.resolve():

@@ -65,6 +65,12 @@ class Map:
         self.top_k = top_k
         if not self.model.images or not len(self.model.points):
             raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
+        if "photos" not in self.workspace.manifest:
+            images = self.workspace.manifest["images"]
+            raise TpsfmError(
+                f"{workspace}: its map is another program's; make its points of our features with 'tpsfm reconstruct"
+                f" {images} {workspace} --poses {self.workspace.root / 'imported'}'"
+            )
         self.stages = Stages.recorded(self.workspace, device=device)
         self.extractor = self.stages.features.extractor()
         self.matcher = self.stages.matching.create_matcher(type(self.extractor))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -11,7 +12,7 @@ from tpsfm.colmap import camera_from_colmap
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera
 from tpsfm.localization.intrinsics import check_parameters
-from tpsfm.photos import is_image, is_portable, list_images
+from tpsfm.photos import existing_name, is_image, is_portable, list_images
 
 _ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")
 
@@ -52,7 +53,7 @@ def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[
     if not os.path.exists(source):
         raise TpsfmError(f"there is no query {source}")
     if is_image(source):
-        return source.parent, [Query(_name(source.name, "the query"))]
+        return source.parent, [Query(_name(source.name, "the query", source.parent))]
     root = source.parent if images is None else Path(images)
     if not os.path.isdir(root):
         raise TpsfmError(f"there is no folder {root} that the names in {source} could be relative to")
@@ -81,19 +82,21 @@ def _parse(row: str, root: Path, where: str) -> Query:
     if found:
         params = check_parameters(found["model"], found["params"].split(), where)
         return Query(
-            _name(found["name"], where),
+            _name(found["name"], where, root),
             camera_from_colmap(found["model"], int(found["width"]), int(found["height"]), params),
         )
     if len(row.split()) == 1 or os.path.isfile(root / row):
-        return Query(_name(row, where))
+        return Query(_name(row, where, root))
     raise TpsfmError(f"{where} is not 'name MODEL width height params...': {row[:200]!r}")
 
 
-def _name(text: str, where: str) -> str:
-    """A name without "./", refused where it leads out of its folder or can't stand in poses.txt."""
+def _name(text: str, where: str, root: Path) -> str:
+    """A path below a folder without "./", refused where it leads out of it or can't stand in poses.txt."""
     path = PurePath(text)
+    with suppress(ValueError):
+        path = path.relative_to(os.path.abspath(root)) if path.is_absolute() else path
     if path.is_absolute() or ".." in path.parts:
         raise TpsfmError(f"{where}: '{text}' leads out of the queries' folder; name a folder above it with --images")
     if not is_portable(text):
         raise TpsfmError(f"{where}: rename {text!r}, it is not UTF-8 or holds a tab or a line break")
-    return path.as_posix()
+    return existing_name(root, path.as_posix())

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -204,7 +205,7 @@ def read_pairs(path: Path, names: Iterable[str]) -> list[Pair]:
     pairs = []
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\n")
-        found = _split(line, "\t", names) or _split(line, " ", names)
+        found = _split(line, "\t", names) or _split(line, " ", names) or _split_composed(line, names)
         if len(found) == 1 and found[0][0] != found[0][1]:
             pairs.append(found[0])
         elif found or (line.strip() and not line.startswith("#")):
@@ -220,6 +221,14 @@ def _split(line: str, separator: str, names: set[str]) -> list[Pair]:
     sides = {(line[: cut.start()], line[cut.end() :]) for cut in re.finditer(separator, line)}
     sides |= {(left.strip(), right.strip()) for left, right in sides}
     return sorted(pair for pair in sides if pair[0] in names and pair[1] in names)
+
+
+def _split_composed(line: str, names: set[str]) -> list[Pair]:
+    """As `_split`, where letters with marks are composed otherwise in the file (NFC, NFD) than in the names."""
+    composed = {normalize("NFC", name): name for name in names}
+    line = normalize("NFC", line)
+    found = _split(line, "\t", set(composed)) or _split(line, " ", set(composed))
+    return [(composed[first], composed[second]) for first, second in found]
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:

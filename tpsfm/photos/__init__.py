@@ -1,7 +1,7 @@
 """Photos on disk: which there are, what is known of each, their pixels, their masks."""
 
 from tpsfm.photos.catalog import PhotoCatalog, kept_photos, unchanged_photos
-from tpsfm.photos.listing import is_image, is_portable, list_images
+from tpsfm.photos.listing import existing_name, is_image, is_portable, list_images
 from tpsfm.photos.masks import Masks
 from tpsfm.photos.orientation import decoded_keypoints, turned, upright
 from tpsfm.photos.photo import SNAPSHOT, Photo, file_digest, read_photo
@@ -14,6 +14,7 @@ __all__ = [
     "PhotoCatalog",
     "check_pixels",
     "decoded_keypoints",
+    "existing_name",
     "file_digest",
     "is_image",
     "is_portable",

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from tpsfm.errors import TpsfmError
 
@@ -79,6 +80,25 @@ def list_images(folder: Path, masks: Path | None = None) -> list[str]:
 def is_portable(name: str) -> bool:
     """Whether `name` can stand in a pairs file, an HDF5 group and COLMAP's database."""
     return not any(character in "\0\t\n\r" or "\ud800" <= character <= "\udfff" for character in name)
+
+
+def existing_name(folder: Path, name: str) -> str:
+    """The name that a file has below a folder, whose letters with marks may be composed otherwise (NFC, NFD).
+
+    Returns:
+        `name` where there is no such file either.
+    """
+    if os.path.exists(folder / name):
+        return name
+    here, parts = folder, []
+    for part in PurePosixPath(name).parts:
+        entries = os.listdir(here) if os.path.isdir(here) else []
+        same = [entry for entry in entries if normalize("NFC", entry) == normalize("NFC", part)]
+        if not same:
+            return name
+        parts.append(same[0])
+        here = here / same[0]
+    return "/".join(parts)
 
 
 def is_image(path: Path) -> bool:

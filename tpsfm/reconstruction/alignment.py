@@ -97,7 +97,7 @@ class Alignment(Stage):
         }
         output.mkdir(parents=True, exist_ok=True)
         scale = 1 / min((view.scale.min() for view in views.values()), default=1.0)
-        refine_model(folder, output, moved, scale)
+        refine_model(folder, output, moved, scale, Mapping.recorded(workspace).poses is not None)
         if model_of == Path():
             write_patches(workspace.patches, patches, read_point_ids(folder))
         refined = read_model(output)

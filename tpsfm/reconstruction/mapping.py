@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from tpsfm.errors import TpsfmError
+from tpsfm.features.store import FeatureStore
+from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.progress import Progress
-from tpsfm.reconstruction.stage import Done, Stage, key_of, option, photo_keys
+from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, key_of, option, photo_keys, photo_records
 from tpsfm.reconstruction.verification import Verification
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping(Stage):
     """Reconstructs the map by COLMAP into `mapped`, the largest model first.
+
+    With known poses there is no mapper: the matches that agree with them are triangulated, cameras and poses stay.
 
     It may end without any model, which the manifest's count of "models" tells.
     """
@@ -24,15 +29,23 @@ class Mapping(Stage):
 
     mapper: str = option("incremental", "COLMAP's mapper.", choices=("incremental", "global"))
 
+    poses: Path | None = option(
+        None, "Known poses, which stay: a COLMAP model's folder, transforms.json or a CSV file.", path=True
+    )
+
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         from tpsfm import colmap
 
         verified = key_of(workspace, Verification, "tpsfm map")
-        key = digest([verified, self.mapper, self.seed])
+        known = None if self.poses is None else self._known(workspace, self.poses)
+        key = digest([verified, self.mapper if known is None else as_json(known), self.seed])
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
         database, images, count = workspace.database, Path(workspace.manifest["images"]), len(photo_keys(workspace))
         with progress.bar(self.title, count) as update:
+            if known is not None:
+                self._triangulate(workspace, known)
+                return Done(key, 1, counts={"models": 1})
             if self.mapper == "global":
                 models = colmap.reconstruct_global(database, images, workspace.mapped, self.seed, self.threads)
             else:
@@ -40,3 +53,47 @@ class Mapping(Stage):
                     database, images, workspace.mapped, self.seed, self.threads, lambda done: update(done, count)
                 )
         return Done(key, 1, counts={"models": len(models)})
+
+    def _known(self, workspace: Workspace, source: Path) -> Model:
+        """The known poses of the photos that have features.
+
+        Raises:
+            TpsfmError: they can't be read, are those of other photos, or a photo is of another size than its camera.
+        """
+        from tpsfm.colmap import poses_of, read_poses
+
+        photos = photo_records(workspace, photo_keys(workspace))
+        known = poses_of(read_poses(source), photos, source)
+        for name, pose in known.images.items():
+            camera = known.cameras[pose.camera_id]
+            if (camera.width, camera.height) != photos[name].size:
+                size = f"{photos[name].width}x{photos[name].height}"
+                raise TpsfmError(
+                    f"{name} is {size} (EXIF orientation ignored), but its camera in '{source}' is"
+                    f" {camera.width}x{camera.height}; give the photos that the poses are of"
+                )
+        return known
+
+    def _triangulate(self, workspace: Workspace, known: Model) -> None:
+        from tpsfm import colmap
+
+        pairs = [pair for pair in chosen_pairs(workspace) if all(name in known.images for name in pair)]
+        with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
+            colmap.triangulate(
+                known,
+                workspace.root / "known.db",
+                Path(workspace.manifest["images"]),
+                workspace.mapped,
+                features.read_keypoints,
+                ((*pair, table.read(pair)) for pair in pairs),
+                seed=self.seed,
+                threads=self.threads,
+            )
+
+
+def as_json(known: Model) -> list:
+    """Cameras and poses as JSON."""
+    poses = {
+        name: [pose.camera_id, pose.rotation.tolist(), pose.translation.tolist()] for name, pose in known.images.items()
+    }
+    return [{str(key): [c.model, c.width, c.height, list(c.params)] for key, c in known.cameras.items()}, poses]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,21 @@ def write_results(workspace: Workspace) -> None:
             f"no map: no two photos could start one ({name}: {reason}); take photos that overlap more, or see"
             f" 'tpsfm info {workspace.root}' for all reasons"
         )
+    others = [workspace.sparse / str(number) for number in range(1, models)]
+    record_map(workspace, len(workspace.manifest["photos"]) + len(workspace.manifest["unreadable"]), others)
+
+
+def record_map(workspace: Workspace, photos: int, others: Sequence[Path] = ()) -> None:
+    """Write points, report and figures of the map in `sparse`, and remember it as the last one.
+
+    Args:
+        photos: how many there were to map.
+        others: folders of other models.
+    """
     model = read_model(workspace.sparse)
     figures = summary(model)
-    others = [workspace.sparse / str(number) for number in range(1, models)]
     workspace.manifest["result"] = {
-        "photos": len(workspace.manifest["photos"]) + len(workspace.manifest["unreadable"]),
+        "photos": photos,
         "registered": len(figures.pop("registered")),
         **figures,
         "other_models": {folder.name: len(read_model(folder).images) for folder in others},
@@ -75,6 +86,10 @@ def diagnose(workspace: Workspace, registered: list[str]) -> dict[str, str]:
     names = [*photos, *unreadable]
     if set(names) <= set(registered):
         return {}
+    source = workspace.manifest["options"].get("poses")
+    if source:
+        left_out = [name for name in names if name not in registered]
+        return {name: unreadable.get(name, f"no pose of it in {source}") for name in left_out}
     from tpsfm.colmap import PairTable
 
     with FeatureStore(workspace.features) as features:
