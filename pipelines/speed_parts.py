@@ -16,9 +16,10 @@ import torch
 from pipelines.common import load
 from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
-from tpsfm.matching.batch import match_pairs
+from tpsfm.matching.batch import pair_features
 from tpsfm.matching.nearest import MutualNearest
 from tpsfm.pairs.selection import exhaustive
+from tpsfm.parallel import in_parallel
 from tpsfm.photos import read_image
 
 EXTRACTION_COLUMNS = {"images/s": ".2f", "keypoints": ".0f", "peak MiB": ".0f"}
@@ -105,7 +106,8 @@ def match_by_tpsfm(made: list[np.ndarray], threads: int) -> tuple[float, list[np
         pairs = exhaustive([f"{number}" for number in range(len(made))])
         start = time.perf_counter()
         with FeatureStore(Path(folder) / "features.h5") as store:
-            found = dict(match_pairs(MutualNearest("cpu"), store.read, pairs))
+            matcher = MutualNearest("cpu")
+            found = dict(in_parallel(matcher.match, pair_features(matcher, store.read, pairs)))
         seconds = time.perf_counter() - start
         return seconds, [found[pair][0] for pair in pairs]
 

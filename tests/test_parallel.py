@@ -1,14 +1,13 @@
 """Work ahead in threads, and the devices it may run on."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from tpsfm.device import choose_device
 from tpsfm.errors import TpsfmError
-from tpsfm.parallel import in_order
+from tpsfm.parallel import in_parallel
 
 
 def test_results_come_in_order_and_jobs_are_drawn_only_a_little_ahead():
@@ -23,16 +22,15 @@ def test_results_come_in_order_and_jobs_are_drawn_only_a_little_ahead():
         time.sleep(seconds)
         return number**2
 
-    with ThreadPoolExecutor(3) as pool:
-        results = in_order(pool, square, jobs(), ahead=2)
-        assert next(results) == ("job 0", 0) and drawn == [0, 1, 2]
-        assert list(results) == [(f"job {number}", number**2) for number in range(1, 10)]
-        assert list(in_order(pool, square, [], ahead=2)) == []
+    results = in_parallel(square, jobs(), threads=3, ahead=2)
+    assert next(results) == ("job 0", 0) and drawn == [0, 1, 2]
+    assert list(results) == [(f"job {number}", number**2) for number in range(1, 10)]
+    assert list(in_parallel(square, [], threads=3, ahead=2)) == []
 
 
 def test_what_a_job_raises_comes_through():
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
-        list(in_order(pool, divmod, [("fine", (1, 1)), ("wrong", (1, 0))], ahead=4))
+    with pytest.raises(ZeroDivisionError):
+        list(in_parallel(divmod, [("fine", (1, 1)), ("wrong", (1, 0))], threads=1, ahead=4))
 
 
 def test_devices(monkeypatch):

@@ -4,40 +4,44 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Name = TypeVar("Name")
 Result = TypeVar("Result")
 
 
-def in_order(
-    pool: Executor, function: Callable[..., Result], jobs: Iterable[tuple[Name, tuple[Any, ...]]], ahead: int
-) -> Iterator[tuple[Name, Result]]:
-    """Yield (name, function(*arguments)) of each job (name, arguments), in order, with up to `ahead` more under way."""
-    waiting: deque[tuple[Name, Future[Result]]] = deque()
-    for job, arguments in jobs:
-        waiting.append((job, pool.submit(function, *arguments)))
-        if len(waiting) > ahead:
-            name, future = waiting.popleft()
-            yield name, future.result()
-    for name, future in waiting:
-        yield name, future.result()
-
-
 def in_parallel(
-    function: Callable[..., Result], jobs: Iterable[tuple[Name, tuple[Any, ...]]]
+    function: Callable[..., Result],
+    jobs: Iterable[tuple[Name, tuple[Any, ...]]],
+    threads: int | None = None,
+    ahead: int | None = None,
 ) -> Iterator[tuple[Name, Result]]:
-    """As `in_order`, in as many threads as PyTorch uses: one single-threaded job per core.
+    """Yield (name, function(*arguments)) of each job (name, arguments), in order.
 
-    Threads that share a small matrix product wait for each other, the more so on a busy machine; and the caller reads
-    and writes meanwhile.
+    Args:
+        function: what a job calls.
+        jobs: drawn one by one, in the caller's thread.
+        threads: how many; None for one single-threaded job per core that PyTorch uses: threads that share a small
+            matrix product wait for each other, the more so on a busy machine.
+        ahead: how many jobs more than the next one to be yielded may be under way or done; as many as threads if None.
     """
-    import torch
+    settings: dict[str, Any] = {}
+    if threads is None:
+        import torch
 
-    threads = torch.get_num_threads()
+        threads = torch.get_num_threads()
+        settings = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    waiting: deque[tuple[Name, Future[Result]]] = deque()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from in_order(pool, function, jobs, threads)
+        with ThreadPoolExecutor(threads, **settings) as pool:
+            for job, arguments in jobs:
+                waiting.append((job, pool.submit(function, *arguments)))
+                if len(waiting) > (threads if ahead is None else ahead):
+                    name, future = waiting.popleft()
+                    yield name, future.result()
+            for name, future in waiting:
+                yield name, future.result()
     finally:
-        torch.set_num_threads(threads)
+        if settings:
+            torch.set_num_threads(threads)

@@ -9,8 +9,9 @@ from tpsfm.features import Features
 from tpsfm.features.sift import SIFT
 from tpsfm.features.store import FeatureStore
 from tpsfm.matching import nearest as matching
-from tpsfm.matching.batch import match_pairs
+from tpsfm.matching.batch import pair_features
 from tpsfm.matching.nearest import MutualNearest, mutual_nearest
+from tpsfm.parallel import in_parallel
 
 
 def unit(vectors):
@@ -168,9 +169,13 @@ def features(tmp_path, monkeypatch):
         yield store
 
 
+def match_pairs(matcher, read, pairs, **limits):
+    return in_parallel(matcher.match, pair_features(matcher, read, pairs, **limits))
+
+
 @pytest.mark.parametrize("memory", [1, 3 * BYTES, 1 << 30])
 def test_match_pairs_whatever_the_memory(features, memory):
-    found = dict(match_pairs(MutualNearest("cpu"), features.read, PAIRS, memory))
+    found = dict(match_pairs(MutualNearest("cpu"), features.read, PAIRS, memory=memory))
     assert sorted(found) == PAIRS
     for name0, name1 in PAIRS:
         expected = mutual_nearest(features.read(name0).descriptors, features.read(name1).descriptors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from tpsfm.colmap.reader import read_observations, replace_colors
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import rescale_points
-from tpsfm.parallel import in_order
+from tpsfm.parallel import in_parallel
 from tpsfm.photos import read_photo
 
 
@@ -30,12 +29,11 @@ def color_points(folder: Path, images: Path, threads: int) -> None:
     count = 1 + max((rows.max(initial=-1) for _, rows in seen.values()), default=-1)
     sums, views = np.zeros((count, 3)), np.zeros(count)
     jobs = ((name, (images / name, keypoints[rows >= 0])) for name, (keypoints, rows) in seen.items())
-    with ThreadPoolExecutor(threads) as pool:
-        for name, colors in in_order(pool, _colors_at, jobs, threads):
-            if colors is not None:
-                rows = seen[name][1][seen[name][1] >= 0]
-                np.add.at(sums, rows, colors)
-                np.add.at(views, rows, 1)
+    for name, colors in in_parallel(_colors_at, jobs, threads):
+        if colors is not None:
+            rows = seen[name][1][seen[name][1] >= 0]
+            np.add.at(sums, rows, colors)
+            np.add.at(views, rows, 1)
     replace_colors(folder, np.rint(sums / np.maximum(views, 1)[:, None]).astype(np.uint8))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera, Model
 from tpsfm.io.atomic import replace_folder
-from tpsfm.parallel import in_order
+from tpsfm.parallel import in_parallel
 from tpsfm.photos import Masks, read_photo
 from tpsfm.progress import Progress
 
@@ -81,8 +80,8 @@ def undistort(
         cameras = {name: plain.cameras[pose.camera_id] for name, pose in plain.images.items()}
         jobs = ((name, (name, camera, images, found, new, tool)) for name, camera in cameras.items())
         workers = threads if threads > 0 else os.cpu_count() or 1
-        with (progress or Progress()).bar("undistortion", len(cameras)) as update, ThreadPoolExecutor(workers) as pool:
-            for done, _ in enumerate(in_order(pool, _undistort_photo, jobs, workers), 1):
+        with (progress or Progress()).bar("undistortion", len(cameras)) as update:
+            for done, _ in enumerate(in_parallel(_undistort_photo, jobs, workers), 1):
                 update(done, len(cameras))
         if tool == "colmap":
             _write_stereo(list(warped.images), new / "stereo")

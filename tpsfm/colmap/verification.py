@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.pair_table import NO_GEOMETRY, Pair, PairTable
-from tpsfm.parallel import in_order
+from tpsfm.parallel import in_parallel
 
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
 _MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
@@ -98,10 +97,9 @@ def two_view_geometries(
         return camera0, points(first), camera1, points(second), db.read_matches(first, second), options
 
     jobs = ((pair, arguments(*pair)) for pair in pairs)
-    with ThreadPoolExecutor(threads) as pool:
-        estimate = pycolmap.estimate_two_view_geometry  # releases the GIL
-        for (first, second), geometry in in_order(pool, estimate, jobs, 4 * threads):
-            yield first, second, geometry
+    estimate = pycolmap.estimate_two_view_geometry  # releases the GIL
+    for (first, second), geometry in in_parallel(estimate, jobs, threads, 4 * threads):
+        yield first, second, geometry
 
 
 def _renamed(camera: Any) -> Any:

@@ -18,8 +18,9 @@ from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.correspondences import MIN_SHARED
 from tpsfm.localization.map import Map
 from tpsfm.localization.result import Localization
-from tpsfm.matching.batch import match_pairs
+from tpsfm.matching.batch import pair_features
 from tpsfm.pairs.selection import Pair, canonical, from_covisibility
+from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.report import image_folder, write_results
 
@@ -129,9 +130,11 @@ class Extension:
         new, mapping = self.workspace, self.map.stages.mapping
         pairs = _pairs(added)
         with FeatureStore(new.features) as features, progress.bar("matches", len(pairs)) as update:
+            matcher = self.map.matcher
+            jobs = pair_features(matcher, features.read, pairs)
 
             def matches() -> Iterator[tuple[str, str, np.ndarray]]:
-                for done, ((a, b), (found, _)) in enumerate(match_pairs(self.map.matcher, features.read, pairs), 1):
+                for done, ((a, b), (found, _)) in enumerate(in_parallel(matcher.match, jobs), 1):
                     update(done, len(pairs))
                     yield a, b, found
 

@@ -1,43 +1,33 @@
-"""Many pairs of images matched, each image's features read as seldom as memory allows."""
+"""The features of many pairs of images, each image's read as seldom as memory allows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
-
 from tpsfm.features.base import Features
 from tpsfm.matching import Matcher
-from tpsfm.parallel import in_parallel
 
 Pair = tuple[str, str]
 
 
-def match_pairs(
+def pair_features(
     matcher: Matcher, read: Callable[[str], Features], pairs: Iterable[Pair], memory: int = 256 << 20
-) -> Iterator[tuple[Pair, tuple[np.ndarray, np.ndarray]]]:
-    """Match pairs of images, several at a time.
+) -> Iterator[tuple[Pair, tuple[Features, Features]]]:
+    """The features of each pair of images as `matcher.match` takes them: jobs for `in_parallel`.
 
-    Features are held for as many images as `memory` allows; every partner of one of them is then read once and matched
+    Features are held for as many images as `memory` allows; every partner of one of them is then read once and comes
     with all of them, before the next images take their place.
 
     Args:
         matcher: any.
         read: gives an image's features by its name.
-        pairs: (name0, name1); a pair given twice or the other way round too is matched once.
+        pairs: (name0, name1); a pair given twice or the other way round too comes once.
         memory: bytes of prepared features held at a time, beside a few images in passing; an image of 8,192 keypoints
             and 128 floats each takes 4 MiB, half of that in bfloat16.
 
     Yields:
-        ((name0, name1), (matches uint32 [K, 2], scores float32 [K])) with name0 < name1, each pair once.
+        ((name0, name1), (features0, features1)) with name0 < name1.
     """
-    return in_parallel(matcher.match, _with_features(matcher, read, pairs, memory))
-
-
-def _with_features(
-    matcher: Matcher, read: Callable[[str], Features], pairs: Iterable[Pair], memory: int
-) -> Iterator[tuple[Pair, tuple[Features, Features]]]:
-    """Yield every pair once, with its images' prepared features, reading few of them twice."""
     partners: dict[str, set[str]] = {}
     for name0, name1 in pairs:
         partners.setdefault(name0, set()).add(name1)

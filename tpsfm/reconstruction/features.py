@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +14,7 @@ from tpsfm.features import Extractor, extractor_class
 from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE
 from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
-from tpsfm.parallel import in_order
+from tpsfm.parallel import in_parallel
 from tpsfm.photos import Masks, Photo, PhotoCatalog
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.stage import Done, Stage, option
@@ -81,11 +80,10 @@ class Extraction(Stage):
             catalog,
             FeatureStore(workspace.features, "a") as store,
             progress.bar(self.title, len(catalog.names)) as update,
-            ThreadPoolExecutor(1) as pool,
         ):
             store.describe(extractor.fingerprint)
             jobs = ((name, (catalog, masks, name, turns.get(name, 0), extractor, store)) for name in catalog.names)
-            for done, (name, loaded) in enumerate(in_order(pool, self._load, jobs, READ_AHEAD), 1):
+            for done, (name, loaded) in enumerate(in_parallel(self._load, jobs, 1, READ_AHEAD), 1):
                 if isinstance(loaded, TpsfmError):
                     unreadable[name] = str(loaded)
                     log.warning("%s: left out: %s", name, loaded)

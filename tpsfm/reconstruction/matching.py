@@ -10,6 +10,7 @@ from tpsfm.features import Extractor
 from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.matching import Matcher, matcher_class
+from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, option, photo_keys
@@ -40,7 +41,7 @@ class Matching(Stage):
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done:
         from tpsfm.colmap import PairTable
-        from tpsfm.matching.batch import match_pairs
+        from tpsfm.matching.batch import pair_features
 
         photos, pairs = photo_keys(workspace), chosen_pairs(workspace)
         matcher = self.create_matcher(Extraction.recorded(workspace).extractor_class)
@@ -55,8 +56,8 @@ class Matching(Stage):
                 log.warning("matches are kept in database.db now and made again; matches.h5 is of no use any more")
             kept = len(pairs) - len(todo)
             update(kept, len(pairs))
-            found = match_pairs(matcher, features.read, todo, self.match_memory << 20)
-            for done, (pair, (matches, _)) in enumerate(found, kept + 1):
+            jobs = pair_features(matcher, features.read, todo, self.match_memory << 20)
+            for done, (pair, (matches, _)) in enumerate(in_parallel(matcher.match, jobs), kept + 1):
                 table.write(pair, matches, keys[pair])
                 update(done, len(pairs))
         return Done(digest(sorted(keys.values())), len(todo), kept, {"pairs": len(pairs)})
