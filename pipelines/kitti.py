@@ -4,9 +4,11 @@
 
 DIR holds KITTI's official layout: sequences/00/image_0/*.png and sequences/00/calib.txt, and poses/00.txt where the
 truth is known. A folder with image_0/, calib.txt and poses.txt of its own is one sequence, named after the folder.
-The trajectory is written in KITTI's format to OUT/FEATURES/00.txt. Since one camera can't observe the scale, RMSE, APE
-and RPE (from each frame to the next) are computed after an alignment with the true trajectory, by a similarity for the
-whole sequence unless --alignment says otherwise. Frames per second exclude reading the images.
+Each has two rows: with keypoints as they are detected, and aligned by the pixels around them, keyframe by keyframe.
+The trajectory is written in KITTI's format to OUT/FEATURES/00.txt, or OUT/FEATURES-aligned/00.txt. Since one camera
+can't observe the scale, RMSE, APE and RPE (from each frame to the next) are computed after an alignment with the true
+trajectory, by a similarity for the whole sequence unless --alignment says otherwise. Frames per second exclude reading
+the images.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import click
@@ -39,6 +42,7 @@ from tpsfm.geometry import Camera
 from tpsfm.io.workspace import digest
 from tpsfm.photos import list_images, read_image, read_photo
 
+ALIGNED = ", aligned"  # after the name of features whose keypoints are aligned
 COLUMNS = {
     **{"frames": "d", "lost": "d", "length m": ".0f", "RMSE m": ".3f", "APE m": ".3f", "APE max m": ".3f"},
     **{"RPE m": ".4f", "RPE deg": ".4f", "FPS": ".2f"},
@@ -132,16 +136,16 @@ def _sequence(name: str, folder: Path, truth: Path) -> Sequence:
     return Sequence(name, frames, camera, truth if truth.exists() else None)
 
 
-def drive(sequence: Sequence, extractor: Extractor, seed: int) -> tuple[np.ndarray, dict]:
+def drive(sequence: Sequence, extractor: Extractor, seed: int, aligned: bool) -> tuple[np.ndarray, dict]:
     """The trajectory [N, 4, 4] (camera to world), and the row's figures."""
-    odometry = Odometry(sequence.camera, extractor.ratio, seed)
+    odometry = Odometry(sequence.camera, extractor.ratio, seed, aligned)
     seconds = 0.0
-    label = f"{extractor.name} {sequence.name}"
+    label = f"{extractor.name}{ALIGNED * aligned} {sequence.name}"
     with click.progressbar(sequence.frames, label=label, file=sys.stderr) as frames:
         for frame in frames:
             image = read_image(frame)
             start = time.perf_counter()
-            odometry.add(extractor.extract(image))
+            odometry.add(extractor.extract(image), image)
             seconds += time.perf_counter() - start
     row = {"frames": len(sequence.frames), "lost": odometry.lost, "FPS": len(sequence.frames) / seconds}
     return odometry.path(), row
@@ -193,16 +197,18 @@ def main(
         if truth is not None and len(truth) != len(sequence.frames):
             raise tpsfm.TpsfmError(f"{sequence.truth} has {len(truth)} poses for {len(sequence.frames)} frames")
         paths = {"truth": truth} if truth is not None else {}
-        for name, extractor in extractors.items():
-            file = out / name / f"{sequence.name}.txt"
+        for (feature, extractor), aligned in product(extractors.items(), (False, True)):
+            name = feature + ALIGNED * aligned
+            file = out / name.replace(", ", "-") / f"{sequence.name}.txt"
 
             def compute(
                 sequence: Sequence = sequence,
                 extractor: Extractor = extractor,
+                aligned: bool = aligned,
                 truth: np.ndarray | None = truth,
                 file: Path = file,
             ) -> dict:
-                path, row = drive(sequence, extractor, seed)
+                path, row = drive(sequence, extractor, seed, aligned)
                 file.parent.mkdir(exist_ok=True)
                 write_trajectory(file, path)
                 return row | (errors(path, truth, alignment) if truth is not None else {})

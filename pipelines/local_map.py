@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
+from tpsfm.alignment.tracks import Tracks, align_tracks
 from tpsfm.colmap.adjustment import adjust
 from tpsfm.geometry import Camera
 
 WINDOW = 8  # keyframes that are adjusted together
-PIXELS = 2.0  # reprojection error of an inlier
+DETECTED, ALIGNED = 2.0, 1.0  # pixels of reprojection error that an inlier has, by how its keypoints were found
 RADIUS = 10.0  # pixels round a projected point where it is searched for
 MIN_ANGLE = np.radians(1.0)  # between the rays to a new point
 MIN_INLIERS = 12  # of PnP
@@ -21,13 +23,15 @@ MIN_INLIERS = 12  # of PnP
 class Frame:
     """A frame: keypoints [N, 2], descriptors [N, D], and the number [N] of each keypoint's track.
 
-    `pose` is float64 [3, 4], world to camera; None until it is known.
+    `pose` is float64 [3, 4], world to camera; None until it is known. `image` holds the pixels that keypoints are
+    aligned by, see `tpsfm.alignment.patches.smoothed`.
     """
 
     keypoints: np.ndarray
     descriptors: np.ndarray
     tracks: np.ndarray
     pose: np.ndarray | None = None
+    image: torch.Tensor | None = None
 
     @property
     def known_pose(self) -> np.ndarray:
@@ -36,18 +40,43 @@ class Frame:
         return self.pose
 
 
+@dataclass(frozen=True)
+class KeyframeView:
+    """A keyframe as `align_tracks` wants it; `matrix` is its camera's."""
+
+    frame: Frame
+    matrix: np.ndarray
+
+    @property
+    def center(self) -> np.ndarray:
+        """float64 [3], the projection centre in the world."""
+        return center(self.frame.known_pose)
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Pixels [N, 2] of points [N, 3]; nan behind the camera."""
+        pose = self.frame.known_pose
+        return np.where(_depth(pose, points)[:, None] > 0, _project(self.matrix, pose, points), np.nan)
+
+    def read(self) -> torch.Tensor | None:
+        """The frame's image."""
+        return self.frame.image
+
+
 class LocalMap:
     """The points by track number, and the keyframes that are bundle-adjusted with them.
 
     Attributes:
         camera, matrix: a pinhole camera with known intrinsics, and its matrix.
+        aligned: whether keyframes' keypoints are aligned; they need their images then.
+        pixels: reprojection error of an inlier.
         points: float64 [3] by track.
         window: the last keyframes.
         keyframes: number of keyframes so far.
     """
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: Camera, aligned: bool = False) -> None:
         self.camera, self.matrix = camera, camera.matrix
+        self.aligned, self.pixels = aligned, ALIGNED if aligned else DETECTED
         self.points: dict[int, np.ndarray] = {}
         self.window: list[Frame] = []
         self.keyframes = 0
@@ -81,14 +110,14 @@ class LocalMap:
         points, keypoints = self._positions(frame.tracks[known]), frame.keypoints[known]
         turn, shift = cv2.Rodrigues(guess[:, :3])[0], guess[:, 3:].copy()
         found, turn, shift, inliers = cv2.solvePnPRansac(
-            points, keypoints, self.matrix, None, turn, shift, True, 200, PIXELS, 0.999
+            points, keypoints, self.matrix, None, turn, shift, True, 200, self.pixels, 0.999
         )
         if not found or inliers is None or len(inliers) < MIN_INLIERS:
             return None
         own = inliers[:, 0]
         turn, shift = cv2.solvePnPRefineLM(points[own], keypoints[own], self.matrix, None, turn, shift)
         pose = np.c_[cv2.Rodrigues(turn)[0], shift]
-        wrong = known[self._errors(pose, points, keypoints) > 2 * PIXELS]
+        wrong = known[self._errors(pose, points, keypoints) > 2 * self.pixels]
         frame.tracks[wrong] = self.fresh(len(wrong))
         return pose
 
@@ -133,13 +162,38 @@ class LocalMap:
                 cosine = (rays[0] * rays[1]).sum(1) / np.linalg.norm(rays[0], axis=1) / np.linalg.norm(rays[1], axis=1)
                 good = (
                     (cosine < np.cos(MIN_ANGLE))
-                    & (self._errors(poses[0], points, points0) < PIXELS)
-                    & (self._errors(poses[1], points, points1) < PIXELS)
+                    & (self._errors(poses[0], points, points0) < self.pixels)
+                    & (self._errors(poses[1], points, points1) < self.pixels)
                 )
             self.points.update(zip(tracks[good].tolist(), points[good], strict=True))
 
+    def _align(self) -> None:
+        """Move the keyframes' keypoints onto one patch of each point; those where it isn't found leave their tracks."""
+        seen = [self.known(frame) for frame in self.window]
+        tracks, point = np.unique(
+            np.concatenate([f.tracks[rows] for f, rows in zip(self.window, seen, strict=True)]), return_inverse=True
+        )
+        ends = np.cumsum([len(rows) for rows in seen])
+        aligned, _ = align_tracks(
+            Tracks(
+                self._positions(tracks),
+                point,
+                np.repeat(np.arange(len(seen)), [len(rows) for rows in seen]),
+                np.concatenate([f.keypoints[rows] for f, rows in zip(self.window, seen, strict=True)]),
+            ),
+            [KeyframeView(frame, self.matrix) for frame in self.window],
+        )
+        for frame, rows, end in zip(self.window, seen, ends, strict=True):
+            own = slice(end - len(rows), end)
+            found = aligned.found[own]
+            frame.keypoints[rows[found]] += aligned.displacement[own][found]
+            lost = rows[aligned.tried[own] & ~found]
+            frame.tracks[lost] = self.fresh(len(lost))
+
     def adjust(self) -> None:
         """Bundle-adjust the window; outliers leave their tracks, points that no keyframe sees leave the map."""
+        if self.aligned:
+            self._align()
         seen = [self.known(frame) for frame in self.window]
         all_tracks = np.concatenate([f.tracks[rows] for f, rows in zip(self.window, seen, strict=True)])
         tracks, index, counts = np.unique(all_tracks, return_inverse=True, return_counts=True)
@@ -156,6 +210,7 @@ class LocalMap:
             views,
             number[index][keep[index]],
             keypoints[keep[index]],
+            pixels=self.pixels / 2,
             fixed=1 if len(self.window) == self.keyframes else 2,  # fixing two cameras fixes the scale
         )
         for frame, pose in zip(self.window, poses, strict=True):
@@ -164,7 +219,7 @@ class LocalMap:
         for frame in self.window:
             known = self.known(frame)
             errors = self._errors(frame.known_pose, self._positions(frame.tracks[known]), frame.keypoints[known])
-            wrong = known[errors > 2 * PIXELS]
+            wrong = known[errors > 2 * self.pixels]
             frame.tracks[wrong] = self.fresh(len(wrong))
 
     def _positions(self, tracks: np.ndarray) -> np.ndarray:
@@ -176,13 +231,17 @@ class LocalMap:
         return np.where(_depth(pose, points) > 0, error, np.inf)
 
     def _project(self, pose: np.ndarray, points: np.ndarray) -> np.ndarray:
-        seen = (points @ pose[:, :3].T + pose[:, 3]) @ self.matrix.T
-        return seen[:, :2] / seen[:, 2:]
+        return _project(self.matrix, pose, points)
 
 
 def center(pose: np.ndarray) -> np.ndarray:
     """Where a camera [3, 4] is, [3]."""
     return -pose[:, :3].T @ pose[:, 3]
+
+
+def _project(matrix: np.ndarray, pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+    seen = (points @ pose[:, :3].T + pose[:, 3]) @ matrix.T
+    return seen[:, :2] / seen[:, 2:]
 
 
 def _depth(pose: np.ndarray, points: np.ndarray) -> np.ndarray:

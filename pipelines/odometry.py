@@ -2,7 +2,8 @@
 
 Each frame is matched to the one before, and the matches are filtered with an essential matrix. Those with a point in
 the local map give the pose (PnP), and further points are then searched for near their projections. A frame that has
-moved far enough becomes a keyframe: new points are triangulated, and the last keyframes are bundle-adjusted.
+moved far enough becomes a keyframe: new points are triangulated, and the last keyframes are bundle-adjusted,
+once their keypoints are aligned where that is asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from pipelines.local_map import Frame, LocalMap, center
+from tpsfm.alignment.patches import smoothed
 from tpsfm.features import Features
 from tpsfm.geometry import Camera
 from tpsfm.matching.nearest import mutual_nearest
@@ -30,6 +32,7 @@ class Odometry:
         camera: a pinhole camera with known intrinsics.
         ratio: Lowe's ratio for matches between frames, or None.
         seed: of the random sampling in the estimators.
+        aligned: make the keypoints of keyframes exact by the pixels around them; `add` needs the images then.
 
     Attributes:
         poses: float64 [3, 4], world to camera, of each frame; None before there is a map.
@@ -40,18 +43,24 @@ class Odometry:
     camera: Camera
     ratio: float | None = None
     seed: int = 0
+    aligned: bool = False
     poses: list[np.ndarray | None] = field(default_factory=list, init=False)
     lost: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.map = LocalMap(self.camera)
+        self.map = LocalMap(self.camera, self.aligned)
         self._waiting: list[Frame] = []  # frames before there is a map
         self._last: Frame | None = None
         cv2.setRNGSeed(self.seed)
 
-    def add(self, features: Features) -> None:
-        """Find the pose of the next frame."""
-        frame = Frame(features.keypoints.astype(float), features.descriptors, self.map.fresh(len(features)))
+    def add(self, features: Features, image: np.ndarray | None = None) -> None:
+        """Find the pose of the next frame, `image` uint8 [H, W] or [H, W, 3]."""
+        frame = Frame(
+            features.keypoints.astype(float),
+            features.descriptors,
+            self.map.fresh(len(features)),
+            image=smoothed(image) if self.aligned and image is not None else None,
+        )
         motion = self._follow(self._last, frame) if self._last else None
         if self._last and self.map.window:
             self._locate(self._last, frame, motion)

@@ -8,8 +8,6 @@ from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.geometry import Camera
 
-_PIXEL = 1.0  # of the Cauchy loss: an observation this far off counts half
-
 
 def adjust(
     camera: Camera,
@@ -19,6 +17,7 @@ def adjust(
     tracks: np.ndarray,
     keypoints: np.ndarray,
     fixed: int = 2,
+    pixels: float = 1.0,
     iterations: int = 10,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Poses and points that see each other with the least reprojection error (Cauchy loss).
@@ -30,6 +29,7 @@ def adjust(
         views, tracks: integers [M], which view saw which point; none twice.
         keypoints: [M, 2], where, in pixels of tpsfm.
         fixed: the first that many views stay where they are; two hold the scale.
+        pixels: of the loss; an observation this far off counts half.
         iterations: at most.
 
     Returns:
@@ -63,7 +63,7 @@ def adjust(
             "refine_extra_params": False,
             "ceres": {
                 "loss_function_type": "CAUCHY",
-                "loss_function_scale": _PIXEL,
+                "loss_function_scale": pixels,
                 "solver_options": {"max_num_iterations": iterations, "num_threads": 1, "function_tolerance": 1e-5},
             },
         }
