@@ -23,7 +23,7 @@ from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.report import write_results
 from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, key_of
 
-STAGES = ("features", "matches", "map")
+STAGES = ("features", "matches", "map", "align")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def reconstruct(features: str, images: Path, out: Path, limits: Limits) -> tuple
     """Map photos with the features of that name, or by COLMAP's own SIFT chain for "colmap".
 
     Returns:
-        The map's folder, and seconds by `STAGES`; the geometry of the matches counts as matches.
+        The map's folder, and seconds by `STAGES`, where the geometry of the matches counts as matches; COLMAP's chain
+        aligns nothing.
 
     Raises:
         TpsfmError: no map came out.
@@ -75,7 +76,8 @@ def reconstruct(features: str, images: Path, out: Path, limits: Limits) -> tuple
     workspace = tpsfm.reconstruct(images, out, **limits.options(features))
     seconds = {name: stage["seconds"] for name, stage in workspace.manifest["stages"].items()}
     middle = seconds["pairs"] + seconds["match"] + seconds["verify"]
-    return workspace.sparse, dict(zip(STAGES, (seconds["extract"], middle, seconds["map"]), strict=True))
+    parts = seconds["extract"], middle, seconds["map"], seconds["align"]
+    return workspace.sparse, dict(zip(STAGES, parts, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@
 
 Each subfolder SCENE with SCENE/images/ is reconstructed; where it has a SCENE/gt.json (image name -> R, world to
 camera, and C, the centre), the pose AUC follows: over all pairs of photos, the larger of the errors of the relative
-rotation and of the direction of the translation, in degrees; a photo left out counts as wrong. All have the same
-limits. Run again with the same --out, an interrupted run resumes.
+rotation and of the direction of the translation, in degrees; a photo left out counts as wrong. "error" and "median"
+are of the points' mean reprojection errors, "kept" is the share of the observations that alignment keeps. All have the
+same limits. Run again with the same --out, an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import tpsfm
 from pipelines.chains import CHAINS, STAGES, Limits, reconstruct
@@ -25,11 +27,13 @@ from tpsfm.cli.options import options
 from tpsfm.colmap import read_model
 from tpsfm.evaluation.poses import load_poses, pose_auc, pose_errors
 from tpsfm.geometry import Pose, summary
+from tpsfm.io.workspace import Workspace
 from tpsfm.photos import list_images
 
 THRESHOLDS = (1, 3, 5, 10)
 COLUMNS = {
-    **{"photos": "d", "registered": "d", "points": "d", "track": ".2f", "error px": ".3f"},
+    **{"photos": "d", "registered": "d", "points": "d", "track": ".2f"},
+    **{"error px": ".3f", "median px": ".3f", "kept %": ".1f"},
     **{f"AUC@{threshold}": ".1f" for threshold in THRESHOLDS},
     **{f"{stage} s": ".1f" for stage in STAGES},
     **{"whole s": ".1f", "peak MiB": ".0f"},
@@ -41,7 +45,7 @@ def measure(features: str, scene: Path, out: Path, limits: Limits) -> dict:
     images: dict[str, Pose] = {}
     seconds: dict[str, float] = {}
     failure = {}
-    row: dict[str, float] = {"photos": len(list_images(scene / "images")), "registered": 0}
+    row: dict[str, float | None] = {"photos": len(list_images(scene / "images")), "registered": 0}
     try:
         (folder, seconds), peak = in_process(reconstruct, features, scene / "images", out, limits)
         model = read_model(folder)
@@ -51,6 +55,8 @@ def measure(features: str, scene: Path, out: Path, limits: Limits) -> dict:
             "points": figures["points"],
             "track": figures["mean_track_length"],
             "error px": figures["reprojection_error"],
+            "median px": float(np.median(model.errors)),
+            "kept %": kept(out),
             "whole s": sum(seconds.values()),
             "peak MiB": peak,
         }
@@ -60,6 +66,14 @@ def measure(features: str, scene: Path, out: Path, limits: Limits) -> dict:
         auc = pose_auc(pose_errors(load_poses(scene / "gt.json"), images), THRESHOLDS)
         row |= {f"AUC@{threshold}": 100 * value for threshold, value in zip(THRESHOLDS, auc, strict=True)}
     return row | {f"{stage} s": value for stage, value in seconds.items()} | failure
+
+
+def kept(out: Path) -> float | None:
+    """The share of a map's observations that alignment kept, in per cent; None for COLMAP's chain, which has none."""
+    if not (out / "run.json").exists():
+        return None
+    counts = Workspace.open(out).manifest["stages"]["align"]["counts"]
+    return 100 * counts["kept"] / counts["observations"]
 
 
 @click.command(cls=Pipeline, help=__doc__.splitlines()[0])

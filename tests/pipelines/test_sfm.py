@@ -47,10 +47,16 @@ def test_side_by_side(data, tmp_path, monkeypatch):
         row = rows[f"courtyard, {name}"]
         assert row["registered"] == row["photos"] == 5
         assert row["AUC@5"] > 80 and row["error px"] < 1 and row["track"] > 2 and row["points"] > 100
-        assert row["whole s"] == pytest.approx(sum(row[f"{stage} s"] for stage in STAGES))
+        assert row["whole s"] == pytest.approx(sum(row.get(f"{stage} s", 0) for stage in STAGES))
+        assert 0 < row["median px"] < row["error px"]
         assert row["peak MiB"] > 50
         blank = rows[f"blank, {name}"]
         assert (blank["registered"], blank["AUC@10"]) == (0, 0) and blank["failure"] in first.output
+
+    aligned, colmaps = (rows[f"courtyard, {name}"] for name in ("sift", "colmap"))
+    assert 80 < aligned["kept %"] <= 100 and colmaps["kept %"] is None
+    assert aligned["error px"] < colmaps["error px"]
+    assert aligned["align s"] > 0 and "align s" not in colmaps
 
     monkeypatch.setattr(sfm, "measure", pytest.fail)  # nothing is left to measure
     assert run(*arguments).output == first.output
