@@ -24,7 +24,19 @@ def workspace(model, tmp_path):
     manifest = {
         "images": str(save_photos(model, tmp_path)),
         "left_out": {"<script>alert(1)</script>.jpg": "too few keypoints (3)"},
-        "stages": {"extract": {"seconds": 1.5}, "map": {"seconds": 2.25}},
+        "stages": {
+            "extract": {"seconds": 1.5},
+            "map": {"seconds": 2.0},
+            "align": {
+                "seconds": 0.25,
+                "counts": {
+                    "observations": 5000,
+                    "kept": 4500,
+                    "error_before": [0.61, 0.52],
+                    "error_after": [0.14, 0.09],
+                },
+            },
+        },
         "options": {"features": "tpr", "masks": None},
         "versions": {"tpsfm": "0.1"},
         "result": {"other_models": {"1": 3}},
@@ -44,9 +56,19 @@ def test_the_report_tells_all_and_needs_nothing(model, workspace):
         "SIMPLE_RADIAL",
         "3.8 s",
         "photo 7.jpg",
+        "0.61 → 0.14 px in the mean, 0.52 → 0.09 px in the median; 4,500 of 5,000 observations kept",
     ):
-        assert text in html
+        assert text in " ".join(html.split())
     assert html.count("data:image/jpeg") == 1 + 7  # the map and the photos that are there
+
+
+@pytest.mark.parametrize("stage", [{"seconds": 0.1, "counts": {}}, None])
+def test_a_map_that_is_not_aligned_says_nothing_of_it(model, workspace, stage):
+    workspace.manifest["stages"]["align"] = stage
+    if stage is None:
+        del workspace.manifest["stages"]["align"]
+    write_report(workspace, model)
+    assert "Alignment" not in workspace.report.read_text()
 
 
 def test_the_report_looks_right(model, workspace, tmp_path):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Facts:
         seconds: wall time by stage, in the order the stages ran.
         options, versions: shown as they are.
         other_models: by model name, the number of photos in each further model.
+        aligned: what alignment gave, as its stage counts it ("error_before", "error_after", "observations", "kept");
+            empty where the map isn't aligned.
         images: folder of the photos, for their thumbnails; None for a report without.
     """
 
@@ -45,6 +47,7 @@ class Facts:
     options: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     other_models: Mapping[str, int] = field(default_factory=dict)
+    aligned: Mapping[str, Any] = field(default_factory=dict)
     images: Path | None = None
 
 
@@ -65,6 +68,7 @@ def write_report(workspace: Workspace, model: Model) -> None:
         options=manifest["options"],
         versions=manifest["versions"],
         other_models=manifest.get("result", {}).get("other_models", {}),
+        aligned=manifest["stages"].get("align", {}).get("counts", {}),
         images=images,
     )
     write_atomic(workspace.report, page(model, facts))
