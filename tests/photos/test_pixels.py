@@ -1,15 +1,13 @@
 """Decoding of every format and kind of pixel, and of what is damaged."""
 
-import struct
 import subprocess
 import sys
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.pictures import HEIGHT, WIDTH, colours, exif, save
+from tests.support.pictures import HEIGHT, WIDTH, colours, exif, png16, save
 from tpsfm.errors import TpsfmError
 from tpsfm.photos import read_image, read_photo, upright
 
@@ -24,17 +22,6 @@ def test_rgb_in_every_format(tmp_path, suffix):
     info = read_photo(path)
     assert (info.width, info.height, info.orientation) == (WIDTH, HEIGHT, 1)
     assert (info.make, info.model, info.focal_px, info.gps) == ("", "", None, None)
-
-
-def png16(pixels: np.ndarray) -> bytes:
-    """A 16-bit PNG of uint16 [H, W, 3], which Pillow can't write."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def test_every_kind_of_pixel_becomes_8_bits(tmp_path):

@@ -1,5 +1,6 @@
 """A run that is killed in any stage goes on, redoes nothing that was done, and gives the same map."""
 
+import json
 import os
 import re
 import shutil
@@ -64,7 +65,11 @@ def in_map(out: Path) -> bool:
     return (out / "run.json").exists() and '"verify"' in (out / "run.json").read_text()
 
 
-@pytest.mark.parametrize("moment", [in_extract, in_match, in_verify, in_map])
+def in_align(out: Path) -> bool:
+    return (out / "sparse.new").exists()
+
+
+@pytest.mark.parametrize("moment", [in_extract, in_match, in_verify, in_map, in_align])
 def test_killed_in_a_stage(moment, images, undisturbed, tmp_path):
     out = tmp_path / "out"
     process = run(images, out)
@@ -76,7 +81,8 @@ def test_killed_in_a_stage(moment, images, undisturbed, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
-    assert '"map"' not in (out / "run.json").read_text()
+    stages = json.loads((out / "run.json").read_text())["stages"]
+    assert "align" not in stages and ("map" in stages) == (moment is in_align)
     done = {"features": 0, "matches": 0}
     with FeatureStore(out / "features.h5", "a") as store:
         done["features"] = len(store.names())

@@ -1,5 +1,7 @@
 """Small pictures written to files, with whatever EXIF."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,3 +27,14 @@ def exif(tags: dict | None = None, camera: dict | None = None, place: dict | Non
     exif.update(tags or {})
     exif.update({tag: ifd for tag, ifd in ((0x8769, camera), (0x8825, place)) if ifd})
     return exif
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """A 16-bit PNG of uint16 [H, W, 3], which Pillow can't write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
