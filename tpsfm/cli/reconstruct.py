@@ -13,6 +13,7 @@ from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.georeference import Georeference
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.pairs import Pairing
@@ -23,7 +24,7 @@ from tpsfm.reconstruction.verification import Verification
 @click.command("reconstruct")
 @click.argument("images", type=FOLDER)
 @click.argument("out", type=FOLDER)
-@stage_options(Extraction, Turns, Pairing, Matching, Verification, Mapping, Alignment)
+@stage_options(Extraction, Turns, Pairing, Matching, Verification, Mapping, Alignment, Georeference)
 @example("tpsfm reconstruct photos/ map/ --max-keypoints 4096")
 def reconstruct_(images: Path, out: Path, **given: Any) -> None:
     """Build a 3D map of the folder IMAGES in the workspace OUT; run again, it goes on where it stopped."""
@@ -66,13 +67,13 @@ def match_(out: Path, **given: Any) -> None:
 
 @click.command("map")
 @click.argument("out", type=FOLDER)
-@stage_options(Verification, Mapping, Alignment)
+@stage_options(Verification, Mapping, Alignment, Georeference)
 @example("tpsfm map map/ --mapper global")
 def map_(out: Path, **given: Any) -> None:
     """Verify the matches of OUT and build the map in OUT/sparse."""
     from tpsfm.reconstruction.report import write_results
 
-    _run(["verification", "mapping", "alignment"], out, given, finish=write_results)
+    _run(["verification", "mapping", "alignment", "georeference"], out, given, finish=write_results)
 
 
 @click.command("demo")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
     from tpsfm.colmap.poses_file import poses_of, read_poses
-    from tpsfm.colmap.projection import project
+    from tpsfm.colmap.projection import project, unproject
     from tpsfm.colmap.refinement import Moved, refine_model
     from tpsfm.colmap.triangulation import to_binary, triangulate
     from tpsfm.colmap.undistortion import UNDISTORT_TOOLS, undistort
@@ -48,6 +48,7 @@ __all__ = [
     "to_binary",
     "triangulate",
     "undistort",
+    "unproject",
     "verified_inliers",
     "verify_matches",
     "write_images",
@@ -60,7 +61,7 @@ _MODULES = {  # of what needs pycolmap
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),
     "poses_file": ("poses_of", "read_poses"),
-    "projection": ("project",),
+    "projection": ("project", "unproject"),
     "refinement": ("Moved", "refine_model"),
     "triangulation": ("to_binary", "triangulate"),
     "undistortion": ("UNDISTORT_TOOLS", "undistort"),

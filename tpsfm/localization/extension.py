@@ -22,6 +22,7 @@ from tpsfm.matching.batch import pair_features
 from tpsfm.pairs.selection import Pair, canonical, from_covisibility
 from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
+from tpsfm.reconstruction.georeference import FILE as GEOREFERENCE
 from tpsfm.reconstruction.report import image_folder, write_results
 
 NEIGHBOURS = 20  # new photos with which each new photo is matched, those that share most points with it
@@ -119,6 +120,9 @@ class Extension:
         if old.patches.exists():
             shutil.copyfile(old.patches, new.patches)
         self._extend_model(added, images, progress or Progress())
+        if (old.sparse / GEOREFERENCE).exists():
+            for copy in (new.sparse, new.root):
+                shutil.copyfile(old.sparse / GEOREFERENCE, copy / GEOREFERENCE)
         shared = {"options": old.manifest["options"], "unreadable": {}}
         new.manifest |= shared | {"images": str(images), "photos": keys}
         new.finish("map", digest(sorted(keys.items())), time.perf_counter() - start, models=1)

@@ -29,6 +29,7 @@ from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
 from tpsfm.photos import Photo, check_pixels, kept_photos, read_photo, turned
 from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.georeference import transform_of
 from tpsfm.reconstruction.report import map_digest, open_map
 from tpsfm.retrieval import global_descriptor_class
 from tpsfm.retrieval.index import Index, key_of_global
@@ -91,6 +92,11 @@ class Map:
         self._patches = None
         if self.workspace.patches.exists():
             self._patches = read_patches_of(self.workspace.patches, read_point_ids(self.workspace.sparse))
+            moved = transform_of(self.workspace.sparse)  # the patches are in the frame of `mapped`
+            if moved is not None:
+                axes = np.einsum("ij,njk->nik", moved.rotation, self._patches.axes).astype(np.float32)
+                jacobians = (self._patches.jacobians / moved.scale).astype(np.float32)
+                self._patches = replace(self._patches, axes=axes, jacobians=jacobians)
         self._index = Index()
         self._index.add(self._landmarks.names, vectors)
         self._rows = {name: row for row, name in enumerate(self._landmarks.names)}

@@ -12,6 +12,7 @@ from tpsfm.io.workspace import Workspace
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.georeference import Georeference
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.pairs import Pairing
@@ -51,6 +52,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
         stages.verification.run(workspace, progress)
         stages.mapping.run(workspace, progress)
         stages.alignment.run(workspace, progress)
+        stages.georeference.run(workspace, progress)
         write_results(workspace)
     return workspace
 
@@ -66,11 +68,12 @@ class Stages:
     verification: Verification
     mapping: Mapping
     alignment: Alignment
+    georeference: Georeference
 
     @staticmethod
     def types() -> tuple[type[Stage], ...]:
         """Their classes, in the order in which they run."""
-        return Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment
+        return Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment, Georeference
 
     @classmethod
     def of(cls, **options: Any) -> Stages:
@@ -87,6 +90,7 @@ class Stages:
             Verification.of(options),
             Mapping.of(options),
             Alignment.of(options),
+            Georeference.of(options),
         )
         unknown = sorted(options.keys() - stages.options.keys())
         if unknown:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
@@ -15,6 +17,7 @@ from tpsfm.photos import file_digest
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.diagnosis import why_left_out
+from tpsfm.reconstruction.georeference import read_georeference
 
 
 def write_results(workspace: Workspace) -> None:
@@ -60,7 +63,7 @@ def record_map(workspace: Workspace, photos: int, others: Sequence[Path] = ()) -
     write_ply(model, workspace.points)
     workspace.save()
     remember_map(workspace.root)
-    write_report(workspace, model)
+    write_report(workspace, model, read_georeference(workspace))
 
 
 def open_map(root: Path) -> tuple[Workspace, Model]:
@@ -113,6 +116,7 @@ def describe(workspace: Workspace) -> list[str]:
             f"points              {result['points']:,}",
             f"mean track length   {result['mean_track_length']:.2f}",
             f"reprojection error  {result['reprojection_error']:.2f} px",
+            *_in_the_world(workspace),
             *_exactness(manifest["stages"].get(Alignment.name, {}).get("counts", {})),
         ]
         lines += [
@@ -141,6 +145,33 @@ def _exactness(counts: dict[str, Any]) -> list[str]:
         f"aligned             {before:.2f} -> {after:.2f} px (median {median_before:.2f} -> {median_after:.2f}),"
         f" {100 * counts['kept'] / max(counts['observations'], 1):.0f} % of the observations kept"
     ]
+
+
+def _in_the_world(workspace: Workspace) -> list[str]:
+    """Lines on where the map lies; none where it is in its own frame."""
+    content = read_georeference(workspace)
+    if content is None:
+        return []
+    origin, utm, residuals = content["origin"], content["utm"], content["residuals"]
+    used = sum(row["used"] for row in residuals)
+    by = "GPS positions" if content["method"] == "gps" else "ground control points"
+    low, high = np.percentile(read_model(workspace.sparse).points, (1, 99), axis=0)
+    size = " x ".join(f"{side:.1f}" for side in high - low)
+    lines = [
+        f"in the world        {size} m, by {used} of {len(residuals)} {by}: {_rmse(content['rmse'])}",
+        f"origin              {origin['latitude']:.7f}, {origin['longitude']:.7f}, {origin['altitude']:.2f} m"
+        f" (east, north, up; UTM {utm['zone']}{utm['hemisphere']}, EPSG:{utm['epsg']})",
+    ]
+    if "check_rmse" in content:
+        lines.append(f"check points        {len(content['check_points'])}: {_rmse(content['check_rmse'])}")
+    return lines
+
+
+def _rmse(values: dict[str, float | None]) -> str:
+    vertical = values["vertical"]
+    return f"RMSE {values['horizontal']:.3g} m horizontal" + (
+        "" if vertical is None else f", {vertical:.3g} m vertical"
+    )
 
 
 def image_folder(workspace: Workspace) -> Path:

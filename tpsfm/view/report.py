@@ -38,6 +38,7 @@ class Facts:
         aligned: what alignment gave, as its stage counts it ("error_before", "error_after", "observations", "kept");
             empty where the map isn't aligned.
         images: folder of the photos, for their thumbnails; None for a report without.
+        world: the content of georeference.json; None for a map in its own frame.
     """
 
     title: str
@@ -49,10 +50,14 @@ class Facts:
     other_models: Mapping[str, int] = field(default_factory=dict)
     aligned: Mapping[str, Any] = field(default_factory=dict)
     images: Path | None = None
+    world: Mapping[str, Any] | None = None
 
 
-def write_report(workspace: Workspace, model: Model) -> None:
+def write_report(workspace: Workspace, model: Model, world: Mapping[str, Any] | None = None) -> None:
     """Write a workspace's `report`: its map, why each missing photo is missing, cameras, times and options.
+
+    Args:
+        world: the content of its georeference.json, if any.
 
     Raises:
         TpsfmError: it can't be written.
@@ -70,6 +75,7 @@ def write_report(workspace: Workspace, model: Model) -> None:
         other_models=manifest.get("result", {}).get("other_models", {}),
         aligned=manifest["stages"].get("align", {}).get("counts", {}),
         images=images,
+        world=world,
     )
     write_atomic(workspace.report, page(model, facts))
 

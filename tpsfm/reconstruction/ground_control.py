@@ -1,0 +1,158 @@
+"""Ground control points: read from OpenDroneMap's gcp_list.txt, and found in a map by their sightings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from tpsfm.errors import TpsfmError
+from tpsfm.geometry import Model
+from tpsfm.photos.positions import names_in
+
+_UTM = re.compile(r"WGS84\s+UTM\s+(\d+)\s*([NS])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class GroundPoint:
+    """A ground control point.
+
+    Attributes:
+        name: as in the file, or its coordinates.
+        place: (latitude, longitude) in WGS84 degrees, altitude in metres.
+        sightings: (photo, x, y) each, in pixels of the photo as stored; OpenSfM's origin is ours.
+    """
+
+    name: str
+    place: tuple[float, float, float]
+    sightings: tuple[tuple[str, float, float], ...]
+
+
+def read_ground_points(path: Path, names: Sequence[str]) -> list[GroundPoint]:
+    """The points of a file of OpenDroneMap's format.
+
+    Its first line is the coordinate system (`WGS84 UTM 11N`, a PROJ text or an EPSG code; all but UTM and longitude,
+    latitude on WGS84 need pyproj), each other one `x y z px py photo [name]`.
+
+    Args:
+        names: of the photos; sightings in others are left out.
+
+    Raises:
+        TpsfmError: it can't be read, a line is not of that form, its system is unknown, or no photo is known.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TpsfmError(
+            f"can't read the ground control points {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not lines:
+        raise TpsfmError(f"{path} is empty; it should be OpenDroneMap's gcp_list.txt")
+    to_places = _system(lines[0], path)
+    rows: list[tuple[tuple[float, ...], str, str]] = []
+    for line in lines[1:]:
+        cells = line.split()
+        try:
+            rows.append(
+                (tuple(float(cell) for cell in cells[:5]), cells[5], " ".join(cells[6:7]) or " ".join(cells[:3]))
+            )
+        except (ValueError, IndexError):
+            raise TpsfmError(f"{path}: '{line}' is not 'x y z px py photo [name]'") from None
+    known = names_in([photo for _, photo, _ in rows], list(names))
+    if not known:
+        raise TpsfmError(f"{path} names none of the photos, but {rows[0][1] if rows else 'none at all'} first")
+    sightings: dict[str, list] = {}
+    coordinates: dict[str, tuple[float, float, float]] = {}
+    for (x, y, z, px, py), photo, name in rows:
+        coordinates.setdefault(name, (x, y, z))
+        if photo in known:
+            sightings.setdefault(name, []).append((known[photo], px, py))
+    places = to_places(np.array([coordinates[name] for name in sightings]))
+    return [
+        GroundPoint(name, (float(place[0]), float(place[1]), float(place[2])), tuple(sightings[name]))
+        for name, place in zip(sightings, places, strict=True)
+    ]
+
+
+def find_in_map(points: Sequence[GroundPoint], model: Model, source: Path) -> dict[str, np.ndarray]:
+    """Where in a map the points are that two registered photos or more show, float64 [3] by name.
+
+    Raises:
+        TpsfmError: a sighting lies outside its photo.
+    """
+    from tpsfm.colmap import project, unproject
+
+    found = {}
+    for point in points:
+        seen = [(model.images[photo], x, y, photo) for photo, x, y in point.sightings if photo in model.images]
+        cameras = [model.cameras[pose.camera_id] for pose, *_ in seen]
+        for camera, (_, x, y, photo) in zip(cameras, seen, strict=True):
+            if not (0 <= x <= camera.width and 0 <= y <= camera.height):
+                size = f"{camera.width}x{camera.height}"
+                raise TpsfmError(f"{source}: {point.name} at {x:g}, {y:g} is outside {photo}, which is {size}")
+        if len(seen) < 2:
+            continue
+        pixels = [np.array([x, y]) for _, x, y, _ in seen]
+        directions = [
+            pose.rotation.T @ [*unproject(camera, pixel[None])[0], 1]
+            for camera, pixel, (pose, *_) in zip(cameras, pixels, seen, strict=True)
+        ]
+        across = [np.eye(3) - np.outer(d, d) / (d @ d) for d in directions]
+        guess = np.linalg.lstsq(
+            np.concatenate(across),
+            np.concatenate([a @ pose.center for a, (pose, *_) in zip(across, seen, strict=True)]),
+        )[0]
+
+        def errors(at: np.ndarray, cameras: Any = cameras, seen: Any = seen, pixels: Any = pixels) -> np.ndarray:
+            return np.concatenate(
+                [
+                    np.nan_to_num(project(camera, pose, at[None])[0] - pixel, nan=1e3)
+                    for camera, (pose, *_), pixel in zip(cameras, seen, pixels, strict=True)
+                ]
+            )
+
+        found[point.name] = least_squares(errors, guess, loss="soft_l1", x_scale="jac").x
+    return found
+
+
+def _system(header: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """From the coordinates of a system to latitude, longitude and altitude."""
+    from tpsfm.colmap.geodesy import from_utm
+
+    proj = dict(part.lstrip("+").partition("=")[::2] for part in header.split() if part.startswith("+"))
+    plain, epsg = _UTM.fullmatch(header), re.fullmatch(r"EPSG:(\d+)", header, re.IGNORECASE)
+    code = int(epsg[1]) if epsg else 0
+    zone, north = 0, True
+    if plain:
+        zone, north = int(plain[1]), plain[2].upper() == "N"
+    elif proj.get("proj") == "utm" and proj.get("datum", proj.get("ellps")) == "WGS84":
+        zone, north = int(proj["zone"]), "south" not in proj
+    elif 32601 <= code <= 32660 or 32701 <= code <= 32760:
+        zone, north = code % 100, code < 32700
+    if 1 <= zone <= 60:
+        return lambda coordinates: from_utm(coordinates, zone, north)
+    if code == 4326 or proj.get("proj") in ("longlat", "latlong"):
+        return lambda coordinates: coordinates[:, [1, 0, 2]]
+    try:
+        from pyproj import CRS, Transformer
+        from pyproj.exceptions import ProjError
+    except ImportError:
+        raise TpsfmError(
+            f"{path}: its coordinates are of '{header}', which needs pyproj: pip install 'tpsfm[geo]'"
+        ) from None
+    try:
+        transformer = Transformer.from_crs(CRS.from_user_input(header), "EPSG:4326", always_xy=True)
+    except ProjError:
+        raise TpsfmError(f"{path}: its first line '{header}' is no coordinate system, as 'WGS84 UTM 11N' is") from None
+
+    def places(coordinates: np.ndarray) -> np.ndarray:
+        longitude, latitude = transformer.transform(coordinates[:, 0], coordinates[:, 1])
+        return np.column_stack([latitude, longitude, coordinates[:, 2]])
+
+    return places
