@@ -134,8 +134,12 @@ def test_by_gps_and_back(workspace, truth, held_out, tmp_path):
 
 def test_by_ground_control_points(workspace, truth, held_out, tmp_path):
     model = read_model(workspace.sparse)
+    photos = list(truth)
     spread = np.array([[-2.5, 0.5, 1.0], [2.0, 0.0, 0.5], [0.0, 1.0, 3.5], [1.0, -1.5, 0.2], [-1.0, 0.0, 2.5]])
     gcp = write_gcp(tmp_path / "gcp_list.txt", held_out, spread, list(truth))
+    lines = gcp.read_text().splitlines()
+    lines.append(" ".join([*lines[1].split()[:3], "20", "30", photos[-1], "gcp0"]))  # a sighting of something else
+    gcp.write_text("\n".join(lines))
     check = write_gcp(tmp_path / "check.txt", held_out, spread[:, [1, 0, 2]] + [0, 0, 0.4], list(truth))
     with workspace.locked():
         Georeference(gcp=gcp, gcp_check=check).run(workspace)

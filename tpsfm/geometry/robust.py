@@ -76,7 +76,7 @@ def _cost(transform: Sim3, source: np.ndarray, target: np.ndarray, max_error: np
 def _objection(positions: np.ndarray, fit: Fit) -> str:
     """What is wrong with a fit whose inliers are at `positions` after the transform, free of the target's errors."""
     horizontal, vertical = fit.rmse()
-    error = np.hypot(horizontal, vertical)
+    error = np.hypot(horizontal, vertical) / np.sqrt(3)  # along one axis
     spread = np.linalg.svd(positions - positions.mean(0), compute_uv=False) / np.sqrt(len(positions))
     if spread[0] < 1e-3 or spread[0] < _MIN_SPREAD * error / np.sqrt(len(positions)):
         return f"the positions lie within {2 * spread[0]:.2g} m, too close together for their errors of {error:.2g} m"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
 
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry import Model
+from tpsfm.geometry import Camera, Model, Pose
 from tpsfm.photos.positions import names_in
 
+_AGREES = 0.005  # of the longer side: how far off a sighting may be
 _UTM = re.compile(r"WGS84\s+UTM\s+(\d+)\s*([NS])", re.IGNORECASE)
 
 
@@ -81,13 +82,11 @@ def read_ground_points(path: Path, names: Sequence[str]) -> list[GroundPoint]:
 
 
 def find_in_map(points: Sequence[GroundPoint], model: Model, source: Path) -> dict[str, np.ndarray]:
-    """Where in a map the points are that two registered photos or more show, float64 [3] by name.
+    """Where in a map the points are that two registered photos or more agree on, float64 [3] by name.
 
     Raises:
         TpsfmError: a sighting lies outside its photo.
     """
-    from tpsfm.colmap import project, unproject
-
     found = {}
     for point in points:
         seen = [(model.images[photo], x, y, photo) for photo, x, y in point.sightings if photo in model.images]
@@ -96,29 +95,40 @@ def find_in_map(points: Sequence[GroundPoint], model: Model, source: Path) -> di
             if not (0 <= x <= camera.width and 0 <= y <= camera.height):
                 size = f"{camera.width}x{camera.height}"
                 raise TpsfmError(f"{source}: {point.name} at {x:g}, {y:g} is outside {photo}, which is {size}")
-        if len(seen) < 2:
-            continue
-        pixels = [np.array([x, y]) for _, x, y, _ in seen]
-        directions = [
-            pose.rotation.T @ [*unproject(camera, pixel[None])[0], 1]
-            for camera, pixel, (pose, *_) in zip(cameras, pixels, seen, strict=True)
-        ]
-        across = [np.eye(3) - np.outer(d, d) / (d @ d) for d in directions]
-        guess = np.linalg.lstsq(
-            np.concatenate(across),
-            np.concatenate([a @ pose.center for a, (pose, *_) in zip(across, seen, strict=True)]),
-        )[0]
-
-        def errors(at: np.ndarray, cameras: Any = cameras, seen: Any = seen, pixels: Any = pixels) -> np.ndarray:
-            return np.concatenate(
-                [
-                    np.nan_to_num(project(camera, pose, at[None])[0] - pixel, nan=1e3)
-                    for camera, (pose, *_), pixel in zip(cameras, seen, pixels, strict=True)
-                ]
-            )
-
-        found[point.name] = least_squares(errors, guess, loss="soft_l1", x_scale="jac").x
+        place = _triangulate(
+            [(camera, pose, np.array([x, y])) for camera, (pose, x, y, _) in zip(cameras, seen, strict=True)]
+        )
+        if place is not None:
+            found[point.name] = place
     return found
+
+
+def _triangulate(sightings: list[tuple[Camera, Pose, np.ndarray]]) -> np.ndarray | None:
+    """The point [3] that most sightings (camera, pose, pixel [2]) agree with; None where no two do."""
+    from tpsfm.colmap import project, unproject
+
+    rays = [pose.rotation.T @ [*unproject(camera, pixel[None])[0], 1] for camera, pose, pixel in sightings]
+
+    def errors(at: np.ndarray, rows: Sequence[int] = range(len(sightings))) -> np.ndarray:
+        """float64 [rows, 2], pixels; 1e6 behind a camera."""
+        some = [sightings[row] for row in rows]
+        return np.nan_to_num([project(camera, pose, at[None])[0] - pixel for camera, pose, pixel in some], nan=1e6)
+
+    best: np.ndarray = np.empty(0, int)
+    guess = None
+    for pair in combinations(range(len(sightings)), 2):
+        across = [np.eye(3) - np.outer(rays[row], rays[row]) / (rays[row] @ rays[row]) for row in pair]
+        centers = [sightings[row][1].center for row in pair]
+        at = np.linalg.lstsq(
+            np.concatenate(across), np.concatenate([a @ c for a, c in zip(across, centers, strict=True)])
+        )[0]
+        limits = [_AGREES * max(camera.width, camera.height) for camera, *_ in sightings]
+        agreeing = np.flatnonzero(np.linalg.norm(errors(at), axis=1) < limits)
+        if len(agreeing) > max(len(best), 1):
+            best, guess = agreeing, at
+    if guess is None:
+        return None
+    return least_squares(lambda at: errors(at, best.tolist()).ravel(), guess, x_scale="jac").x
 
 
 def _system(header: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
