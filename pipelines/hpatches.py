@@ -9,7 +9,7 @@ leaves out are left out. Homography AUC: shorter side 480, 1,024 keypoints, MAGS
 pairs. A second table makes the estimates more exact: `polished` fits the homography once more, by least squares to its
 inliers; `aligned` moves the matches by `tpsfm.align_matches` with it first, then estimates (1 px) and polishes again.
 Repeatability and localisation error: of those 1,024 keypoints, at 3 px, in both directions, in what both show.
-With --turned the other images are turned by the multiple of 90° estimated on small copies, as `tpsfm reconstruct
+With --turned the other images are turned by the angle estimated on small copies, as `tpsfm reconstruct
 --turned` does. Run again with the same --out, an interrupted run resumes.
 """
 
@@ -33,8 +33,9 @@ from tpsfm.features.upright import upright_features
 from tpsfm.geometry import rescale_matrix
 from tpsfm.io.workspace import digest
 from tpsfm.matching.nearest import mutual_nearest
-from tpsfm.photos import read_image, turned
-from tpsfm.reconstruction.turns import preview, relative_turn
+from tpsfm.photos import read_image
+from tpsfm.reconstruction.previews import preview, relative_turn
+from tpsfm.reconstruction.turns import rounded
 
 THRESHOLDS = np.arange(1, 11)
 AUC_THRESHOLDS = (1, 2, 3, 5)
@@ -105,11 +106,11 @@ def between_smaller(homography: np.ndarray, first: np.ndarray, second: np.ndarra
     return rescale_matrix(scale1) @ homography @ rescale_matrix(1 / scale0)
 
 
-def orientations(extractor: tpsfm.Extractor, first: np.ndarray, others: list[np.ndarray]) -> list[int]:
-    """The EXIF orientation that turns each of the other images as the first is."""
-    shown = preview(extractor, first, 1)
-    turns = (relative_turn(shown, preview(extractor, other, 1)) for other in others)
-    return [turned(1, quarters if margin else 0) for quarters, margin in turns]
+def turns_of(extractor: tpsfm.Extractor, first: np.ndarray, others: list[np.ndarray]) -> list[int]:
+    """By how many degrees each of the other images is turned to be seen as the first is."""
+    shown = preview(extractor, first)
+    relative = (relative_turn(shown, preview(extractor, other)) for other in others)
+    return [rounded(degrees) if inliers else 0 for degrees, inliers in relative]
 
 
 def measure(folder: Path, large: tpsfm.Extractor, small: tpsfm.Extractor, turn: bool = False) -> dict:
@@ -121,15 +122,15 @@ def measure(folder: Path, large: tpsfm.Extractor, small: tpsfm.Extractor, turn: 
     counts, accuracy, matches, again = [len(features)], [], [], []
     errors: dict[str, list[float]] = {way: [] for way in WAYS}
     exact: dict[str, list[float]] = {way: [] for way in WAYS}
-    seen = orientations(small, first, [image for image, _ in others]) if turn else [1] * len(others)
-    for (image, homography), orientation in zip(others, seen, strict=True):
-        found = upright_features(large, image, None, orientation)
+    seen = turns_of(small, first, [image for image, _ in others]) if turn else [0] * len(others)
+    for (image, homography), degrees in zip(others, seen, strict=True):
+        found = upright_features(large, image, None, 1, turn=degrees)
         points = matched(features, found)
         counts.append(len(found))
         matches.append(len(points[0]))
         accuracy.append(matching_accuracy(*points, homography, THRESHOLDS))
         image_small, homography = smaller(image), between_smaller(homography, first, image)
-        found = upright_features(small, image_small, None, orientation)
+        found = upright_features(small, image_small, None, 1, turn=degrees)
         sizes = first_small.shape[1::-1], image_small.shape[1::-1]
         for way, (points, options) in refined(first_small, image_small, features_small, found).items():
             errors[way].append(corner_error(*points, homography, sizes[0], **options))
@@ -216,7 +217,7 @@ def figure(measured: dict[str, dict[str, dict]]) -> str:
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of tpr; the shipped ones if left out.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of results.json, results.md and mma.svg.")
 @click.option("--each", is_flag=True, help="Also print a line for each sequence.")
-@click.option("--turned", "turn", is_flag=True, help="Estimate and undo 90° rotations.")
+@click.option("--turned", "turn", is_flag=True, help="Estimate and undo rotations.")
 def main(data: Path, features: tuple[str, ...], weights: Path | None, out: Path | None, each: bool, turn: bool) -> None:
     folders = sequences(data)
     results = Results(out, "Homography sequences")

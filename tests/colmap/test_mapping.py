@@ -9,6 +9,7 @@ import pytest
 from tests.support.synthesized import Scene
 from tpsfm import colmap
 from tpsfm.colmap import mapping, read_model
+from tpsfm.colmap.database import open_database
 from tpsfm.evaluation.poses import pose_errors
 from tpsfm.geometry import summary
 
@@ -84,6 +85,42 @@ def test_a_failed_start_is_tried_again_relaxed(synthetic_map, tmp_path, caplog, 
     assert len(read_model(folder).images) == 8
     assert "0 of 8 connected photos registered: trying relaxed thresholds" in caplog.text
     assert "relaxed thresholds registered 8 of 8" in caplog.text
+
+
+def cameras(database) -> list[list[float]]:
+    with open_database(database) as db:
+        return [camera.params.tolist() for camera in db.read_all_cameras()]
+
+
+def test_where_incremental_mapping_leaves_parts_all_is_mapped_at_once(synthetic_map, tmp_path, caplog, monkeypatch):
+    """No third photo is found well enough; the global mapper needs none that is."""
+    monkeypatch.setitem(mapping._MAPPER, "abs_pose_min_num_inliers", 1_000_000)
+    monkeypatch.setitem(mapping._RELAXED_OPTIONS, "structure_less_registration_fallback", False)
+    database = synthetic_map[0] / "database.db"
+    before = cameras(database)
+    with caplog.at_level(logging.WARNING, "tpsfm"):
+        (folder,), mapper = colmap.reconstruct_auto(database, tmp_path, tmp_path / "sparse")
+    assert mapper == "global" and len(read_model(folder).images) == 8
+    assert "of 8 connected photos are in one model: mapping globally" in caplog.text
+    assert "global mapping put 8 photos in one model; the global map is kept" in caplog.text
+    assert cameras(database) == before  # the global mapper calibrates them in its own copy
+
+
+def test_the_incremental_map_is_kept_where_the_global_one_has_no_more(synthetic_map, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(mapping, "_MOST", 2)
+    monkeypatch.setattr(mapping, "_global", lambda *_: [])
+    with caplog.at_level(logging.WARNING, "tpsfm"):
+        (folder,), mapper = colmap.reconstruct_auto(synthetic_map[0] / "database.db", tmp_path, tmp_path / "sparse")
+    assert mapper == "incremental" and "the incremental map is kept" in caplog.text
+    expected = (synthetic_map[3][0] / "images.bin").read_bytes()
+    assert (folder / "images.bin").read_bytes() == expected
+
+
+def test_scenes_that_have_nothing_in_common_are_not_mapped_globally(tmp_path, caplog):
+    scenes(tmp_path, *(Scene(frames=5, seed=seed) for seed in (1, 2, 3)))
+    with caplog.at_level(logging.WARNING, "tpsfm"):
+        folders, mapper = colmap.reconstruct_auto(tmp_path / "database.db", tmp_path, tmp_path / "sparse", threads=2)
+    assert len(folders) == 3 and mapper == "incremental" and not caplog.text
 
 
 def test_no_model_leaves_the_old_one(synthetic, synthetic_map, tmp_path):

@@ -155,3 +155,12 @@ def test_names_in_a_file_may_be_composed_otherwise(tmp_path):
     names = [normalize("NFD", "Grün.jpg"), normalize("NFC", "Blau ä.jpg")]
     (tmp_path / "pairs.txt").write_text(normalize("NFC", "Grün.jpg") + " " + normalize("NFD", "Blau ä.jpg") + "\n")
     assert pairs.read_pairs(tmp_path / "pairs.txt", names) == [(names[1], names[0])]
+
+
+def test_parts_are_what_pairs_connect_the_largest_first():
+    assert pairs.components("abcdef", [("a", "b"), ("d", "e"), ("e", "f"), ("f", "d")]) == [
+        ["d", "e", "f"],
+        ["a", "b"],
+        ["c"],
+    ]
+    assert pairs.components([], []) == []

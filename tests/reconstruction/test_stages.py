@@ -48,7 +48,7 @@ def test_extractors_have_the_limits_of_the_stage(extractor):
         ({"ratio": 0}, "ratio must be above 0.0, not 0"),
         ({"ratio": float("nan")}, "ratio must be"),
         ({"min_similarity": 2}, "min_similarity must be at most 1.0, not 2"),
-        ({"mapper": "magic"}, "mapper can't be 'magic'; there are: incremental, global"),
+        ({"mapper": "magic"}, "mapper can't be 'magic'; there are: auto, incremental, global"),
     ],
 )
 def test_options_that_can_not_be_are_told(options, words):

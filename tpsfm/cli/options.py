@@ -32,7 +32,8 @@ def common_options(*names: str) -> Callable[[Command], Command]:
 def _option(declared: Field) -> Callable[[Command], Command]:
     """The command line's form of a stage's option."""
     name, default, limits = declared.name.replace("_", "-"), declared.default, declared.metadata
-    switch = f"--{name}/--no-{name}" if default is True else f"--{name}"
+    three_states = declared.type == "bool | None"
+    switch = f"--{name}/--no-{name}" if default is True or three_states else f"--{name}"
     kind: Any = None
     least, most, above = limits["least"], limits["most"], limits["above"]
     if limits["path"]:
@@ -44,7 +45,7 @@ def _option(declared: Field) -> Callable[[Command], Command]:
     elif (least, most, above) != (None, None, None):
         kind = click.FloatRange(least if above is None else above, most, min_open=above is not None)
     shown = default is not None and default is not False
-    flag = {"is_flag": True} if isinstance(default, bool) else {"type": kind}
+    flag = {"is_flag": True} if isinstance(default, bool) or three_states else {"type": kind}
     return click.option(switch, default=default, show_default=shown, help=limits["help"], **flag)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.extension import extend_model
     from tpsfm.colmap.formats import EXPORT_FORMATS, export
     from tpsfm.colmap.images import write_images
-    from tpsfm.colmap.mapping import reconstruct_global, reconstruct_incremental
+    from tpsfm.colmap.mapping import reconstruct_auto, reconstruct_global, reconstruct_incremental
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
     from tpsfm.colmap.poses_file import poses_of, read_poses
@@ -42,6 +42,7 @@ __all__ = [
     "read_observations",
     "read_point_ids",
     "read_poses",
+    "reconstruct_auto",
     "reconstruct_global",
     "reconstruct_incremental",
     "refine_model",
@@ -57,7 +58,7 @@ _MODULES = {  # of what needs pycolmap
     "extension": ("extend_model",),
     "formats": ("EXPORT_FORMATS", "export"),
     "images": ("write_images",),
-    "mapping": ("reconstruct_global", "reconstruct_incremental"),
+    "mapping": ("reconstruct_auto", "reconstruct_global", "reconstruct_incremental"),
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),
     "poses_file": ("poses_of", "read_poses"),

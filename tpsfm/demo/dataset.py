@@ -15,7 +15,7 @@ from tpsfm.demo.courtyard import CENTRE, RADIUS, Courtyard
 from tpsfm.demo.rendering import Surface, View, draw, light, look_at
 from tpsfm.errors import TpsfmError
 
-_FOCAL_35MM = 28  # of the demo's camera, as EXIF tells it
+FOCAL_35MM = 28  # of the demo's camera, as EXIF tells it
 _SUPERSAMPLING = 2
 
 
@@ -62,22 +62,27 @@ def render_scene(
 
     def photograph(i: int, name: str) -> None:
         photo = _develop(_expose(surfaces, cameras[name]), np.random.default_rng([seed, 2, i]))
-        _write_photo(images / name, photo)
+        write_photo(images / name, photo)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for done, _ in enumerate(pool.map(photograph, range(len(cameras)), cameras), 1):
             if progress:
                 progress(done)
-    truth = {n: {"R": v.R.tolist(), "C": v.C.tolist(), "K": v.K.tolist()} for n, v in cameras.items()}
-    (Path(out) / "gt.json").write_text(json.dumps(truth, indent=1))
+    write_truth(Path(out) / "gt.json", cameras)
     return images
+
+
+def write_truth(path: Path, cameras: Mapping[str, View]) -> None:
+    """Write known cameras as `gt.json` (see `render_scene`)."""
+    truth = {n: {"R": v.R.tolist(), "C": v.C.tolist(), "K": v.K.tolist()} for n, v in cameras.items()}
+    path.write_text(json.dumps(truth, indent=1))
 
 
 def camera_path(views: int, size: tuple[int, int], seed: int = 0) -> list[View]:
     """The demo's cameras, in the order of the walk."""
     rng = np.random.default_rng([seed, 0])
     width, height = size
-    focal = _FOCAL_35MM / 36 * max(size)
+    focal = FOCAL_35MM / 36 * max(size)
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     first = (views + 1) // 2
     cameras = []
@@ -118,12 +123,13 @@ def _develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _write_photo(path: Path, image: np.ndarray) -> None:
+def write_photo(path: Path, image: np.ndarray) -> None:
+    """Write a rendered photo uint8 [H, W, 3] as a JPEG with the demo camera's EXIF."""
     from PIL import Image
 
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "tpsfm", "demo camera"
-    exif.get_ifd(0x8769)[0xA405] = _FOCAL_35MM
+    exif.get_ifd(0x8769)[0xA405] = FOCAL_35MM
     Image.fromarray(image).save(path, quality=94, subsampling=0, exif=exif)
 
 

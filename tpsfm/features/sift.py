@@ -28,6 +28,7 @@ class SIFT(Extractor):
     name = "sift"
     ratio = 0.85
     dim = 128
+    rotation_invariant = True
 
     def __init__(self, max_keypoints: int = MAX_KEYPOINTS, max_size: int = MAX_SIZE, device: str = "auto"):
         check_limits(max_keypoints, max_size)

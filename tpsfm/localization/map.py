@@ -27,15 +27,19 @@ from tpsfm.localization.estimation import Estimate, estimate_in_groups
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
-from tpsfm.photos import Photo, check_pixels, kept_photos, read_photo, turned
+from tpsfm.photos import Photo, check_pixels, kept_photos, read_photo, upright
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.georeference import transform_of
+from tpsfm.reconstruction.previews import TURNS, preview
 from tpsfm.reconstruction.report import map_digest, open_map
 from tpsfm.retrieval import global_descriptor_class
 from tpsfm.retrieval.index import Index, key_of_global
 
 FIRST_IMAGES = 5  # matched first; most photos need no more
 SUFFICIENT_INLIERS = 200  # with which the other images are not matched
+VOTING_IMAGES = 3  # of the map, with which a small copy of a photo is matched at each turn
+MIN_VOTES = 20  # keypoints of it that match them, for the photo to be tried at that turn; foreign ones have up to 19
+VOTE_RATIO = 1.5  # of them to those at the best other turn
 
 
 class Map:
@@ -133,8 +137,9 @@ class Map:
                 left out. Names that the map does not have are ignored.
 
         Returns:
-            A `Localization`. A photo that has no pose as it is, is tried rotated by 90°, 180° and 270° too; one that
-            can't be read or localized has the status "failed" and a reason.
+            A `Localization`. A photo that has no pose as it is, is tried once more turned by an eighth, two, three ...
+            of a full turn where a small copy of it matches the map better so; one that can't be read or localized has
+            the status "failed" and a reason.
 
         Raises:
             TpsfmError: the pixels are of another type or shape.
@@ -160,17 +165,32 @@ class Map:
                 hypotheses = intrinsics_of(photo, camera, self._cameras)
         except TpsfmError as error:
             return Localization(name, reason=str(error), seconds=clock.seconds), None
-        attempts = []
-        for quarters in range(4):
+
+        def attempt(turn: float) -> tuple[Localization, Features]:
             with clock.time("extract"):
-                orientation = turned(photo.orientation, quarters)
-                features = upright_features(self.extractor, pixels, None, orientation, photo.size)
-            result = self._localize(name, pixels, features, hypotheses, retrieved, clock, doubtful=quarters > 0)
-            attempts.append((result, features))
-            if result.pose is not None:
-                break
-        result, features = attempts[-1] if attempts[-1][0].pose is not None else attempts[0]
+                found = upright_features(self.extractor, pixels, None, photo.orientation, photo.size, turn)
+            return self._localize(name, pixels, found, hypotheses, retrieved, clock, doubtful=turn > 0), found
+
+        result, features = attempt(0)
+        if result.pose is None and len(features) and not self.extractor.rotation_invariant:
+            with clock.time("turns"):
+                turn = self._likely_turn(upright(pixels, photo.orientation), retrieved)
+            if turn:
+                again = attempt(turn)
+                result, features = again if again[0].pose is not None else (result, features)
         return replace(result, seconds=clock.seconds), features
+
+    def _likely_turn(self, pixels: np.ndarray, retrieved: Sequence[str] | None) -> int:
+        """By how many degrees clockwise a photo seen upright is to be turned so that a small copy of it matches the
+        map clearly better than at other turns; 0 where there is no such turn."""
+        votes = []
+        for level in preview(self.extractor, pixels):
+            level = replace(level, descriptors=level.descriptors.astype(np.float32))
+            images = self._retrieve(level, retrieved)[:VOTING_IMAGES] if len(level) else []
+            votes.append(len(np.unique(match_landmarks(level, self._landmarks, images, self.matcher).keypoints)))
+        best = int(np.argmax(votes))
+        others = [votes[(best + shift) % TURNS] for shift in range(2, TURNS - 1)]
+        return best * 360 // TURNS if votes[best] >= max(MIN_VOTES, VOTE_RATIO * max(others)) else 0
 
     def _localize(
         self,

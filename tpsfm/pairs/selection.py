@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 from unicodedata import normalize
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import write_atomic
 
+Name = TypeVar("Name", bound=Hashable)
 Pair = tuple[str, str]
 """Two image names, the lesser first."""
 
@@ -26,6 +28,17 @@ ECCENTRICITY_SQUARED = 6.69437999014e-3
 def canonical(pairs: Iterable[Pair]) -> list[Pair]:
     """The pairs sorted, each once with the lesser name first, none of a photo with itself."""
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
+
+
+def components(names: Iterable[Name], pairs: Iterable[tuple[Name, Name]]) -> list[list[Name]]:
+    """The parts of photos that pairs connect, the largest first; a photo of no pair is a part by itself."""
+    part = {name: [name] for name in names}
+    for first, second in pairs:
+        if part[first] is not part[second]:
+            large, small = sorted((part[first], part[second]), key=len, reverse=True)
+            large += small
+            part |= dict.fromkeys(small, large)
+    return sorted({id(members): members for members in part.values()}.values(), key=len, reverse=True)
 
 
 def exhaustive(names: Iterable[str]) -> list[Pair]:

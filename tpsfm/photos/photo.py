@@ -14,7 +14,7 @@ import numpy as np
 from tpsfm.errors import TpsfmError
 from tpsfm.photos import exif
 from tpsfm.photos.depth import Levels
-from tpsfm.photos.orientation import UNMIRRORED, turned
+from tpsfm.photos.orientation import UNMIRRORED
 from tpsfm.photos.pixels import decoded_size, is_deep, open_image, read_image, stored_size
 from tpsfm.photos.raw import is_raw, raw_header
 
@@ -34,7 +34,7 @@ class Photo:
         focal_px: focal length in pixels by EXIF, or None.
         zoom: digital zoom by EXIF, 1 where there is none.
         gps: (latitude, longitude) in degrees, altitude in metres (nan where unknown), WGS84; or None.
-        turn: quarter turns clockwise, beyond what `orientation` says, by which it is seen as other photos are.
+        turn: degrees clockwise, beyond what `orientation` says, by which it is seen as other photos are.
         name: its path below the folder of photos, with '/'.
         digest: hex digest of the file's content.
         deep: whether it has more than 8 bits a channel.
@@ -83,26 +83,25 @@ class Photo:
         return (self.make, self.model, self.focal_px and round(self.focal_px), self.zoom, *self.size)
 
     @property
-    def seen_orientation(self) -> int:
-        """The EXIF orientation with the turn."""
-        return turned(self.orientation, self.turn)
-
-    @property
     def decoded_size(self) -> tuple[int, int]:
         """(width, height) of what `decode` gives."""
         return decoded_size(self.size)
 
-    def decode(self) -> np.ndarray:
+    def decode(self, least: int | None = None) -> np.ndarray:
         """Its pixels, uint8 [H, W, 3] RGB or [H, W] grey, as stored but for mirrored ones, which are mirrored back.
 
         Those of very large photos are reduced: to `decoded_size`.
+
+        Args:
+            least: pixels that each side is to have at least; a larger JPEG is decoded to a half, a quarter or an eighth
+                of its size then, which is faster. None decodes all.
 
         Raises:
             TpsfmError: the file can't be read, is truncated or is not an image.
         """
         if self.path is None:
             raise TpsfmError(f"the photo '{self.name}' has no file")
-        pixels = read_image(self.path, self.levels)
+        pixels = read_image(self.path, self.levels, least)
         return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
 
 

@@ -46,12 +46,13 @@ _readers = 0
 _pillows_limit: int | None = None
 
 
-def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
+def read_image(path: Path, levels: Levels | None = None, least: int | None = None) -> np.ndarray:
     """Decode an image of any kind (grey, palette, alpha, CMYK, 16 bits a channel, floats) to 8 bits; EXIF orientation
     is ignored, alpha dropped, and an image of more than `LARGEST_WHOLE` pixels is reduced to `decoded_size`.
 
     Args:
         levels: of an image of more than 8 bits, what becomes black and white; None takes what suits it.
+        least: as for `Photo.decode`.
 
     Returns:
         uint8 [H, W, 3] RGB or [H, W] grey.
@@ -59,10 +60,10 @@ def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
     Raises:
         TpsfmError: the file can't be read, is truncated or is not an image.
     """
-    return to_8_bits(read_values(path), levels)
+    return to_8_bits(read_values(path, least), levels)
 
 
-def read_values(path: Path) -> np.ndarray:
+def read_values(path: Path, least: int | None = None) -> np.ndarray:
     """As `read_image`, with the values as stored: [H, W, 3] or [H, W] of any type."""
     if is_raw(path):
         return read_raw(path)
@@ -72,6 +73,8 @@ def read_values(path: Path) -> np.ndarray:
         if size != whole:  # a JPEG is reduced while it is decoded
             reduction = _reduction(whole)
             image.draft(image.mode, (whole[0] // reduction, whole[1] // reduction))
+        elif least is not None and image.draft(image.mode, (least, least)) is not None:
+            size = image.size
         pixels = _decode_16_bit_colours(path) if has_16_bit_colours(image) else None
         if pixels is None:
             pixels = decode(image)

@@ -45,11 +45,14 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
     workspace = Workspace.open(Path(out), create=True)
     with workspace.locked():
         stages.record(workspace, Path(images))
-        stages.turns.run(workspace, progress)
-        stages.features.run(workspace, progress)
-        stages.pairs.run(workspace, progress)
-        stages.matching.run(workspace, progress)
-        stages.verification.run(workspace, progress)
+        for turns in (stages.turns, stages.turns.of_all()):
+            turns.run(workspace, progress)
+            stages.features.run(workspace, progress)
+            stages.pairs.run(workspace, progress)
+            stages.matching.run(workspace, progress)
+            stages.verification.run(workspace, progress)
+            if not stages.turns.may_have_missed(workspace):
+                break
         stages.mapping.run(workspace, progress)
         stages.alignment.run(workspace, progress)
         stages.georeference.run(workspace, progress)

@@ -91,7 +91,7 @@ class Extraction(Stage):
                     keys[name], photo, pixels, mask = loaded
                     mirrored += [name] * photo.mirrored
                     if pixels is not None:
-                        found = upright_features(extractor, pixels, mask, photo.seen_orientation, photo.size)
+                        found = upright_features(extractor, pixels, mask, photo.orientation, photo.size, photo.turn)
                         store.write(name, found, keys[name])
                         new += 1
                 update(done, len(catalog.names))

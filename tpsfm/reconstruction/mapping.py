@@ -27,7 +27,11 @@ class Mapping(Stage):
     name: ClassVar[str] = "map"
     title: ClassVar[str] = "map"
 
-    mapper: str = option("incremental", "COLMAP's mapper.", choices=("incremental", "global"))
+    mapper: str = option(
+        "auto",
+        "COLMAP's mapper; auto: incremental, and global where that leaves parts.",
+        choices=("auto", "incremental", "global"),
+    )
 
     poses: Path | None = option(
         None, "Known poses, which stay: a COLMAP model's folder, transforms.json or a CSV file.", path=True
@@ -42,17 +46,20 @@ class Mapping(Stage):
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
         database, images, count = workspace.database, Path(workspace.manifest["images"]), len(photo_keys(workspace))
+        arguments = (database, images, workspace.mapped, self.seed, self.threads)
+        mapper = self.mapper
         with progress.bar(self.title, count) as update:
+            step = lambda done: update(done, count)  # noqa: E731
             if known is not None:
                 self._triangulate(workspace, known)
                 return Done(key, 1, counts={"models": 1})
-            if self.mapper == "global":
-                models = colmap.reconstruct_global(database, images, workspace.mapped, self.seed, self.threads)
+            if mapper == "auto":
+                models, mapper = colmap.reconstruct_auto(*arguments, step)
+            elif mapper == "incremental":
+                models = colmap.reconstruct_incremental(*arguments, step)
             else:
-                models = colmap.reconstruct_incremental(
-                    database, images, workspace.mapped, self.seed, self.threads, lambda done: update(done, count)
-                )
-        return Done(key, 1, counts={"models": len(models)})
+                models = colmap.reconstruct_global(*arguments)
+        return Done(key, 1, counts={"models": len(models), "mapper": mapper})
 
     def _known(self, workspace: Workspace, source: Path) -> Model:
         """The known poses of the photos that have features.

@@ -117,6 +117,8 @@ def describe(workspace: Workspace) -> list[str]:
             f"mean track length   {result['mean_track_length']:.2f}",
             f"reprojection error  {result['reprojection_error']:.2f} px",
             *_in_the_world(workspace),
+            *_turns(manifest),
+            *_mapper(manifest),
             *_exactness(manifest["stages"].get(Alignment.name, {}).get("counts", {})),
         ]
         lines += [
@@ -134,6 +136,21 @@ def describe(workspace: Workspace) -> list[str]:
         lines.append(f"left out ({len(left_out)}):")
         lines += [f"  {name}: {reason}" for name, reason in left_out.items()]
     return lines
+
+
+def _turns(manifest: dict[str, Any]) -> list[str]:
+    """The line that tells how many photos are turned; none where none are."""
+    count = len(manifest.get("turns", {}))
+    return [f"turned              {count} photos, against the others"] if count else []
+
+
+def _mapper(manifest: dict[str, Any]) -> list[str]:
+    """The line that tells that the map is the global mapper's, though none was asked for."""
+    found = manifest["stages"].get("map", {}).get("counts", {}).get("mapper")
+    asked = manifest["options"].get("mapper")
+    return (
+        ["mapper              global: incremental mapping left parts"] if (asked, found) == ("auto", "global") else []
+    )
 
 
 def _exactness(counts: dict[str, Any]) -> list[str]:

@@ -1,81 +1,129 @@
-"""Relative 90° rotations between photos, found from small copies of them.
+"""Rotations of photos against each other about the line of sight, found from small copies of them.
 
-Learned features match photos that are turned by up to some 45°. Strips that a drone flies there and back, and phones
-held upright and across without saying so in the EXIF, are turned by more: features are then extracted from each photo
-turned the way that it agrees with the others, and their keypoints given in the photo as it is.
+Learned features match photos that are turned by some 20°; at 30° a third of the matches is left, at 45° a tenth.
+Strips that a drone flies there and back and across, kites, and phones held upright and across without saying so in the
+EXIF are turned by more: features are then extracted from each photo turned the way that it agrees with the others, and
+their keypoints given in the photo as it is.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor
 from tpsfm.io.workspace import Workspace, digest
-from tpsfm.pairs.selection import Pair, canonical
-from tpsfm.photos import PhotoCatalog, turned
+from tpsfm.pairs.selection import Pair, components
+from tpsfm.photos import Photo, PhotoCatalog
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.previews import TURNS, Preview, likely_pairs, preview, relative_turn, sample_pairs
 from tpsfm.reconstruction.stage import Done, Stage, option
 
-if TYPE_CHECKING:
-    from tpr.vlad import Vocabulary
-
-LONGER_SIDE = 480  # pixels of the small copies
-KEYPOINTS = 256  # of each, the strongest
-NEIGHBOURS = 20  # with which each photo is compared
-RATIO = 0.9
-MIN_MATCHES = 20  # over all four turns of both photos
-MIN_MATCH_RATIO = 1.5  # of the best turn to the second best
-ROWS = 1024  # photos that are compared with all others at a time
-
-Preview = Sequence[np.ndarray]
+STEP = 15  # degrees to which turns are rounded
+TOLERANCE = 12  # degrees that a photo may keep to be turned by quarters, which leave every pixel as it is
+SAMPLE_EVERY = 6  # photos, one is looked at from all sides before all are
+SAMPLE_SIDE = 256  # pixels of the small copies of the sample
+SAMPLE_TURN = 25  # degrees between two photos of the sample, from which on all photos are looked at
+CONNECTED = 30  # verified matches that connect two photos
 
 log = logging.getLogger("tpsfm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turns(Stage):
-    """Finds by how many quarter turns each photo is to be turned to be seen as the others are.
+    """Finds by how many degrees each photo is to be turned to be seen as the others are.
 
-    The manifest then holds them ("turns"), by name where it is not 0. `run` raises TpsfmError where the folder of
-    photos is missing or holds none.
+    The manifest then holds them ("turns"), by name where it is not 0. Unless an option says otherwise, a sample of the
+    photos is looked at first, and all of them only where two of the sample are turned against each other. Features
+    that bear rotation need no turns. `run` raises TpsfmError where the folder of photos is missing or holds none.
     """
 
     name: ClassVar[str] = "turns"
     title: ClassVar[str] = "turns"
 
-    turned: bool = option(False, "The photos are turned against each other (drone strips, phones).")
+    turned: bool | None = option(
+        None, "Look whether photos are turned against each other: in all, in none; a sample first if left out."
+    )
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
-        if not self.turned:
+        extraction = Extraction.recorded(workspace)
+        if self.turned is False or (self.turned is None and extraction.extractor_class.rotation_invariant):
             workspace.manifest.pop("turns", None)
             workspace.manifest["stages"].pop(self.name, None)
             return None
-        extraction = Extraction.recorded(workspace)
         extractor = extraction.extractor()
         photos = {}
         with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos, extraction.masks) as catalog:
             for name in catalog.names:
                 with suppress(TpsfmError):  # the extraction names those that can't be read
                     photos[name] = catalog[name]
-        key = digest([extractor.fingerprint, sorted((name, photo.content) for name, photo in photos.items())])
-        if "turns" in workspace.manifest and self._is_done(workspace, key, workspace.run):
+        key = digest([extractor.fingerprint, sorted((name, photo.digest) for name, photo in photos.items())])
+        is_enough = self.looked_at_all(workspace) or not self.turned
+        if "turns" in workspace.manifest and self._is_done(workspace, key, workspace.run) and is_enough:
             return None
+        every = bool(self.turned or workspace.manifest.get("turns")) or self._is_any_turned(extractor, photos, progress)
+        relative = self._relative_turns(extractor, photos, progress) if every else {}
+        found = workspace.manifest["turns"] = agree(photos, relative)
+        if every:
+            log.info("turns: %d of %d photos are turned", len(found), len(photos))
+        return Done(key, len(photos), counts={"turned": len(found), "all": every})
+
+    def looked_at_all(self, workspace: Workspace) -> bool:
+        """Whether all photos were looked at, not a sample alone."""
+        return workspace.manifest["stages"].get(self.name, {}).get("counts", {}).get("all", False)
+
+    def may_have_missed(self, workspace: Workspace) -> bool:
+        """Whether only a sample of the photos was looked at, and their verified pairs leave them in several parts."""
+        from tpsfm.colmap import PairTable
+
+        if self.turned is not None or self.name not in workspace.manifest["stages"] or self.looked_at_all(workspace):
+            return False
+        with PairTable(workspace.database) as table:
+            _, inliers = table.counts()
+        connected = [pair for pair, count in inliers.items() if count >= CONNECTED]
+        parts = len(components(workspace.manifest["photos"], connected))
+        if parts > 1:
+            log.info("turns: the verified pairs leave the photos in %d parts; looking at all photos", parts)
+        return parts > 1
+
+    def of_all(self) -> Turns:
+        """The stage that looks at all photos."""
+        return replace(self, turned=True)
+
+    def _is_any_turned(self, extractor: Extractor, photos: Mapping[str, Photo], progress: Progress) -> bool:
+        """Whether any photo of a sample is turned against one that looks like it."""
+        previews: dict[str, Preview] = {}
+        with progress.bar(self.title, len(photos)) as update:
+            for done, (name, photo) in enumerate(sorted(photos.items())):
+                turns = TURNS if done % SAMPLE_EVERY == 0 else 1
+                with suppress(TpsfmError):
+                    previews[name] = preview(extractor, photo, SAMPLE_SIDE, turns)
+                update(done + 1, len(photos))
+        for one, other in sample_pairs(previews, extractor.vocabulary):
+            degrees, margin = relative_turn(previews[other][:1], previews[one])
+            if margin and abs((degrees + 180) % 360 - 180) > SAMPLE_TURN:
+                log.info("turns: %s and %s are turned by %.0f°; looking at all photos", other, one, degrees)
+                return True
+        return False
+
+    def _relative_turns(
+        self, extractor: Extractor, photos: Mapping[str, Photo], progress: Progress
+    ) -> dict[Pair, tuple[float, int]]:
+        """`relative_turn` of all photos with those that look like them, by pair."""
         previews: dict[str, Preview] = {}
         with progress.bar(self.title, len(photos)) as update:
             for done, (name, photo) in enumerate(photos.items(), 1):
                 with suppress(TpsfmError):
-                    previews[name] = preview(extractor, photo.decode(), photo.orientation)
+                    previews[name] = preview(extractor, photo)
                 update(done, len(photos))
         pairs = likely_pairs(previews, extractor.vocabulary)
         relative = {}
@@ -83,45 +131,10 @@ class Turns(Stage):
             for done, pair in enumerate(pairs, 1):
                 relative[pair] = relative_turn(*(previews[name] for name in pair))
                 update(done, len(pairs))
-        found = workspace.manifest["turns"] = agree(previews, relative)
-        log.info("turns: %d of %d photos are turned", len(found), len(previews))
-        return Done(key, len(pairs), counts={"turned": len(found)})
+        return relative
 
 
-def preview(extractor: Extractor, image: np.ndarray, orientation: int) -> Preview:
-    """Descriptors float16 [N_q, D] of a small copy of an image, turned clockwise by q = 0 to 3 quarters.
-
-    Args:
-        extractor: any.
-        image: uint8 [H, W, 3] or [H, W].
-        orientation: its EXIF orientation.
-    """
-    from tpsfm.features.scaling import shrunk
-    from tpsfm.features.upright import upright_features
-
-    small = shrunk(image, LONGER_SIDE)
-    found = (upright_features(extractor, small, None, turned(orientation, quarters)) for quarters in range(4))
-    return [features.descriptors[:KEYPOINTS].astype(np.float16) for features in found]
-
-
-def relative_turn(first: Preview, second: Preview) -> tuple[int, int]:
-    """By how many quarters clockwise the second photo must be turned to be seen as the first is.
-
-    Returns:
-        The quarters, 0 to 3, and how many more matches there are than at the second best; 0 where it is not clear.
-    """
-    from tpsfm.matching.nearest import mutual_nearest
-
-    first, second = ([level.astype(np.float32) for level in preview] for preview in (first, second))
-    votes = np.zeros(4, int)
-    for i in range(4):
-        for quarters in range(4):
-            votes[quarters] += len(mutual_nearest(first[i], second[(i + quarters) % 4], ratio=RATIO)[0])
-    other, most = np.sort(votes)[2:].tolist()
-    return int(votes.argmax()), most - other if most >= max(MIN_MATCHES, MIN_MATCH_RATIO * other) else 0
-
-
-def agree(names: Iterable[str], relative: Mapping[Pair, tuple[int, int]]) -> dict[str, int]:
+def agree(names: Iterable[str], relative: Mapping[Pair, tuple[float, int]]) -> dict[str, int]:
     """Turns of photos that agree with those of pairs, the surest pairs first; most photos stay as they are.
 
     Args:
@@ -129,44 +142,28 @@ def agree(names: Iterable[str], relative: Mapping[Pair, tuple[int, int]]) -> dic
         relative: as `relative_turn` gives it, by pair.
 
     Returns:
-        Quarters clockwise, 1 to 3, by the names of those photos that are to be turned.
+        Degrees clockwise, a multiple of `STEP` in [0, 360), by the names of those photos that are to be turned.
     """
-    turn = dict.fromkeys(names, 0)
+    turn = dict.fromkeys(names, 0.0)
     group = {name: [name] for name in turn}
-    for (first, second), (quarters, margin) in sorted(relative.items(), key=lambda item: (-item[1][1], item[0])):
-        if not margin or group[first] is group[second]:
+    for (first, second), (degrees, inliers) in sorted(relative.items(), key=lambda item: (-item[1][1], item[0])):
+        if not inliers or group[first] is group[second]:
             continue
-        shift = turn[first] + quarters - turn[second]
+        shift = turn[first] + degrees - turn[second]
         for name in group[second]:
-            turn[name] = (turn[name] + shift) % 4
+            turn[name] = (turn[name] + shift) % 360
             group[first].append(name)
             group[name] = group[first]
+    found: dict[str, int] = {}
     for members in {id(members): members for members in group.values()}.values():
-        usual = Counter(turn[name] for name in members).most_common(1)[0][0]
-        for name in members:
-            turn[name] = (turn[name] - usual) % 4
-    return {name: quarters for name, quarters in turn.items() if quarters}
+        steps = {name: round(turn[name] / STEP) % (360 // STEP) for name in members}
+        usual = Counter(steps.values()).most_common(1)[0][0]
+        stay = np.median([(turn[name] - usual * STEP + 180) % 360 - 180 for name in members if steps[name] == usual])
+        found |= {name: rounded(turn[name] - usual * STEP - float(stay)) for name in members}
+    return {name: found[name] for name in turn if found[name]}
 
 
-def likely_pairs(previews: Mapping[str, Preview], vocabulary: Vocabulary | None) -> list[Pair]:
-    """Each photo with the `NEIGHBOURS` that look the most like it, however they are turned.
-
-    Args:
-        vocabulary: the extractor's own; None trains one.
-    """
-    names = sorted(previews)
-    if len(names) <= NEIGHBOURS + 1:
-        return list(combinations(names, 2))
-    if vocabulary is None:
-        from tpsfm.retrieval.vlad import train_vocabulary
-
-        vocabulary = train_vocabulary(np.concatenate([levels[0] for levels in previews.values()], dtype="f4"))
-    vectors = np.array([[vocabulary.describe(level.astype(np.float32)) for level in previews[name]] for name in names])
-    pairs = set()
-    for start in range(0, len(names), ROWS):
-        some = vectors[start : start + ROWS, 0]
-        similarity = np.max([some @ vectors[:, quarters].T for quarters in range(4)], axis=0)
-        similarity[np.arange(len(some)), np.arange(start, start + len(some))] = -np.inf
-        nearest = np.argpartition(-similarity, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
-        pairs |= {(names[start + i], names[j]) for i, row in enumerate(nearest) for j in row}
-    return canonical(pairs)
+def rounded(degrees: float) -> int:
+    """To quarters where they are near, else to steps; in [0, 360)."""
+    quarters = 90 * round(degrees / 90)
+    return (quarters if abs(degrees - quarters) <= TOLERANCE else STEP * round(degrees / STEP)) % 360

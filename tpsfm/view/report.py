@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ class Facts:
         other_models: by model name, the number of photos in each further model.
         aligned: what alignment gave, as its stage counts it ("error_before", "error_after", "observations", "kept");
             empty where the map isn't aligned.
+        notes: sentences on how the map was made.
         images: folder of the photos, for their thumbnails; None for a report without.
         world: the content of georeference.json; None for a map in its own frame.
     """
@@ -49,6 +50,7 @@ class Facts:
     versions: Mapping[str, str] = field(default_factory=dict)
     other_models: Mapping[str, int] = field(default_factory=dict)
     aligned: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     images: Path | None = None
     world: Mapping[str, Any] | None = None
 
@@ -74,10 +76,21 @@ def write_report(workspace: Workspace, model: Model, world: Mapping[str, Any] | 
         versions=manifest["versions"],
         other_models=manifest.get("result", {}).get("other_models", {}),
         aligned=manifest["stages"].get("align", {}).get("counts", {}),
+        notes=_notes(manifest),
         images=images,
         world=world,
     )
     write_atomic(workspace.report, page(model, facts))
+
+
+def _notes(manifest: dict[str, Any]) -> list[str]:
+    notes = []
+    if manifest.get("turns"):
+        notes.append(f"{len(manifest['turns'])} photos are turned against the others.")
+    mapper = manifest["stages"].get("map", {}).get("counts", {}).get("mapper")
+    if (manifest["options"].get("mapper"), mapper) == ("auto", "global"):
+        notes.append("Incremental mapping left parts: this map is the global mapper's.")
+    return notes
 
 
 def page(model: Model | None, facts: Facts) -> str:
