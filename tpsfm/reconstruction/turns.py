@@ -30,7 +30,7 @@ from tpsfm.reconstruction.stage import Done, Stage, option
 
 STEP = 15  # degrees to which turns are rounded
 TOLERANCE = 12  # degrees that a photo may keep to be turned by quarters, which leave every pixel as it is
-SAMPLE_EVERY = 6  # photos, one is looked at from all sides before all are
+SAMPLE_EVERY = 8  # photos, one is looked at from all sides before all are
 SAMPLE_SIDE = 256  # pixels of the small copies of the sample
 SAMPLE_TURN = 25  # degrees between two photos of the sample, from which on all photos are looked at
 CONNECTED = 30  # verified matches that connect two photos
@@ -102,12 +102,13 @@ class Turns(Stage):
     def _is_any_turned(self, extractor: Extractor, photos: Mapping[str, Photo], progress: Progress) -> bool:
         """Whether any photo of a sample is turned against one that looks like it."""
         previews: dict[str, Preview] = {}
-        with progress.bar(self.title, len(photos)) as update:
-            for done, (name, photo) in enumerate(sorted(photos.items())):
-                turns = TURNS if done % SAMPLE_EVERY == 0 else 1
+        names = sorted(photos)
+        sample = set(names[min(SAMPLE_EVERY, len(names)) // 2 :: SAMPLE_EVERY])
+        with progress.bar(self.title, len(names)) as update:
+            for done, name in enumerate(names, 1):
                 with suppress(TpsfmError):
-                    previews[name] = preview(extractor, photo, SAMPLE_SIDE, turns)
-                update(done + 1, len(photos))
+                    previews[name] = preview(extractor, photos[name], SAMPLE_SIDE, TURNS if name in sample else 1)
+                update(done, len(names))
         for one, other in sample_pairs(previews, extractor.vocabulary):
             degrees, margin = relative_turn(previews[other][:1], previews[one])
             if margin and abs((degrees + 180) % 360 - 180) > SAMPLE_TURN:
