@@ -111,14 +111,18 @@ def photograph(view: View, texture: np.ndarray, relief: np.ndarray) -> np.ndarra
 
 
 def render_flight(out: Path, photos: int, size: tuple[int, int], seed: int = 0) -> Path:
+    """Photos of a `flight`, as `render_views` writes them; their folder."""
+    return render_views(out, flight(photos, size, seed), seed)
+
+
+def render_views(out: Path, views: dict[str, View], seed: int = 0) -> Path:
     """Write `images/*.jpg`, with EXIF, and `gt.json` as `tpsfm.demo.dataset.render_scene` does; the photos' folder."""
     texture, relief = ground(seed)
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    views = flight(photos, size, seed)
     rng = np.random.default_rng([seed, 2])
     for name, view in views.items():
-        pixels = photograph(view, texture, relief) + rng.normal(0, 2, (*size[::-1], 3))
+        pixels = photograph(view, texture, relief) + rng.normal(0, 2, (*view.size[::-1], 3))
         write_photo(images / name, pixels.clip(0, 255).astype(np.uint8))
     write_truth(out / "gt.json", views)
     return images

@@ -14,9 +14,11 @@ from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.geometry import Camera, Model, Pose
 from tpsfm.io.workspace import Workspace
-from tpsfm.photos.positions import read_positions
-from tpsfm.reconstruction.georeference import Georeference, read_georeference, transform_of
+from tpsfm.photos import Photo
+from tpsfm.photos.positions import Position, read_positions
+from tpsfm.reconstruction.georeference import Georeference, positions_of
 from tpsfm.reconstruction.ground_control import read_ground_points
+from tpsfm.reconstruction.world import read_georeference, transform_of
 
 LUND = np.array([55.7047, 13.1910, 60.0])
 RADIUS = 6378137.0
@@ -116,15 +118,19 @@ def test_by_gps_and_back(workspace, truth, held_out, tmp_path):
         assert [row["name"] for row in content["residuals"] if not row["used"]] == [wrong]
         assert content["utm"] == {"zone": 33, "hemisphere": "N", "epsg": 32633}
         moved = transform_of(workspace.sparse)
+        assert content["rmse_before_adjustment"]["horizontal"] < 0.08
+        Georeference(gps=gps, position_priors=False).run(workspace)
+        assert transform_of(workspace.sparse).scale == moved.scale
         np.testing.assert_allclose(read_model(workspace.sparse).points, moved(before.points), atol=1e-9)
-
-        stamp = (workspace.sparse / "images.bin").stat().st_mtime_ns
-        Georeference(gps=gps).run(workspace)
-        assert (workspace.sparse / "images.bin").stat().st_mtime_ns == stamp
 
         photo = sorted((held_out / "queries").iterdir())[0]
         expected, found = own.localize(photo).pose, tpsfm.Map(workspace.root).localize(photo).pose
         assert np.linalg.norm(found.center - moved(expected.center)) < 0.005
+        Georeference(gps=gps).run(workspace)
+        stamp = (workspace.sparse / "images.bin").stat().st_mtime_ns
+        Georeference(gps=gps).run(workspace)
+        assert (workspace.sparse / "images.bin").stat().st_mtime_ns == stamp
+
         Georeference(gps=write_gps(gps, truth)).run(workspace)
         assert error(workspace, truth).max() < 0.08
         Georeference(georeference="off").run(workspace)
@@ -155,6 +161,38 @@ def test_by_ground_control_points(workspace, truth, held_out, tmp_path):
     assert len(read_model(workspace.sparse).points) == len(model.points)
 
 
+def test_positions_count_by_their_deviation(workspace, truth, tmp_path):
+    shifted = {name: places(truth[name].center + np.array([0, 0, 0.5]))[0] for name in list(truth)[::2]}
+    lines = write_gps(tmp_path / "gps.csv", truth, 0.001, shifted).read_text().splitlines()
+    rows = [f"{line},{0.5 if line.split(',')[0] in shifted else 0.002}" for line in lines[1:]]
+    (tmp_path / "gps.csv").write_text("\n".join([lines[0] + ",std_up", *rows]))
+    with workspace.locked():
+        Georeference(gps=tmp_path / "gps.csv", position_priors=False).run(workspace)
+        before = error(workspace, truth).mean()
+        Georeference(gps=tmp_path / "gps.csv").run(workspace)
+    assert before > 0.2 and error(workspace, truth).max() < 0.05
+    assert read_georeference(workspace)["rmse_before_adjustment"]["vertical"] > 0.2
+
+
+def test_a_map_of_an_older_tpsfm_is_not_moved_twice(workspace, truth, tmp_path):
+    gps = write_gps(tmp_path / "gps.csv", truth)
+    with workspace.locked():
+        Georeference(gps=gps).run(workspace)
+        shutil.rmtree(workspace.sparse / "own_frame")
+        with pytest.raises(TpsfmError, match="was moved by an older tpsfm; delete this folder"):
+            Georeference(georeference="off").run(workspace)
+
+
+def test_heights_above_take_off_where_no_others_are_known():
+    photos = {
+        name: Photo(1, 1, gps=(55.0, 13.0, altitude), relative_altitude=12.5, gps_deviation=(0.1, 0.2, 0.3))
+        for name, altitude in (("a", np.nan), ("b", 70.0))
+    }
+    assert [row.place[2] for row in positions_of(photos).values()] == [pytest.approx(np.nan, nan_ok=True), 70.0]
+    (row,) = positions_of({"a": photos["a"]}).values()
+    assert row.place[2] == 12.5 and row.deviation == (0.1, 0.2, 0.3)
+
+
 def test_without_positions_the_map_stays(workspace, caplog):
     stamp = (workspace.sparse / "images.bin").stat().st_mtime_ns
     with workspace.locked():
@@ -176,7 +214,9 @@ def test_what_is_wrong_is_told_in_one_line(workspace, truth, held_out, tmp_path)
     swapped = {name: places(pose.center)[0][[1, 0, 2]] for name, pose in truth.items()}
     refused("swap its columns", gps=write_gps(gps, truth, changes=swapped))
     gps.write_text("view_000.jpg,13.19,155.7,60")
-    assert read_positions(gps) == {"view_000.jpg": (13.19, 155.7, 60.0)}
+    assert read_positions(gps)["view_000.jpg"].place == (13.19, 155.7, 60.0)
+    gps.write_text("name,lat,lon,alt,std_horizontal,std_up\nview_000.jpg,55,13,60,0.1,-1")
+    refused("deviations of view_000.jpg must be above 0", gps=gps)
     gps.write_text("view_000.jpg,155.7,13.19,60")
     refused("no place; are latitude and longitude swapped", gps=gps)
     gps.write_text("name,lat,lon,alt\nother.jpg,55,13,60")
@@ -207,10 +247,10 @@ def test_positions_without_altitude(workspace, truth, tmp_path):
 def test_a_level_flight_without_any_altitude():
     grid = np.array([[10.0 * x, 8.0 * y, 50.0] for x in range(4) for y in range(3)])
     images = {f"{i}.jpg": Pose(1, np.eye(3), -place / 20) for i, place in enumerate(grid)}
-    known = {f"{i}.jpg": (*place[:2], np.nan) for i, place in enumerate(places(grid))}
-    fit, _, content = Georeference()._fit(Model.of_cameras({}, images), known)
-    assert fit.transform.scale == pytest.approx(20, rel=1e-3)
-    assert content["rmse"]["vertical"] is None and content["rmse"]["horizontal"] < 0.01
+    known = {f"{i}.jpg": Position((*place[:2], np.nan)) for i, place in enumerate(places(grid))}
+    found = Georeference()._fit(Model.of_cameras({}, images), known)
+    assert found.fit.transform.scale == pytest.approx(20, rel=1e-3)
+    assert found.level and found.fit.rmse()[0] < 0.01
 
 
 def test_coordinate_systems(tmp_path):

@@ -22,8 +22,8 @@ from tpsfm.matching.batch import pair_features
 from tpsfm.pairs.selection import Pair, canonical, from_covisibility
 from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
-from tpsfm.reconstruction.georeference import FILE as GEOREFERENCE
 from tpsfm.reconstruction.report import image_folder, write_results
+from tpsfm.reconstruction.world import FILE as GEOREFERENCE
 
 NEIGHBOURS = 20  # new photos with which each new photo is matched, those that share most points with it
 

@@ -21,7 +21,7 @@ from tpsfm.photos.listing import list_images
 from tpsfm.photos.photo import Photo, file_digest, read_photo
 from tpsfm.photos.pixels import read_values
 
-_VERSION = 1  # another one is made anew
+_VERSION = 2  # another one is made anew
 _SAMPLE = 8  # deep photos of a folder whose values are looked at
 _FIELDS = tuple(field.name for field in fields(Photo) if field.name not in ("name", "path"))
 
@@ -149,6 +149,6 @@ def _to_json(photo: Photo) -> dict[str, Any]:
 
 
 def _photo(name: str, values: dict[str, Any]) -> Photo:
-    for key in ("gps", "levels"):
+    for key in ("gps", "gps_deviation", "levels"):
         values[key] = None if values[key] is None else tuple(values[key])
     return Photo(**values, name=name)

@@ -86,6 +86,12 @@ def gps(tags: Mapping) -> tuple[float, float, float] | None:
     return latitude, longitude, -altitude if below else altitude
 
 
+def gps_deviation(tags: Mapping) -> tuple[float, float, float] | None:
+    """Standard deviation east, north and up in metres by the horizontal error; the last is nan, and None if unknown."""
+    error = _number(tags.get("GPSHPositioningError"))
+    return (error / math.sqrt(2), error / math.sqrt(2), math.nan) if error > 0 else None
+
+
 def _degrees(value: object, hemisphere: object) -> float:
     """Degrees from (degrees, minutes, seconds), negative in the south and west; nan where malformed."""
     if not isinstance(value, tuple) or len(value) != 3:

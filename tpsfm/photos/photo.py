@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.photos import exif
+from tpsfm.photos import exif, xmp
 from tpsfm.photos.depth import Levels
 from tpsfm.photos.orientation import UNMIRRORED
 from tpsfm.photos.pixels import decoded_size, is_deep, open_image, read_image, stored_size
@@ -34,6 +34,8 @@ class Photo:
         focal_px: focal length in pixels by EXIF, or None.
         zoom: digital zoom by EXIF, 1 where there is none.
         gps: (latitude, longitude) in degrees, altitude in metres (nan where unknown), WGS84; or None.
+        gps_deviation: its standard deviation east, north and up in metres, nan where unknown; or None.
+        relative_altitude: metres above take-off by a drone's XMP; or None.
         turn: degrees clockwise, beyond what `orientation` says, by which it is seen as other photos are.
         name: its path below the folder of photos, with '/'.
         digest: hex digest of the file's content.
@@ -51,6 +53,8 @@ class Photo:
     focal_px: float | None = None
     zoom: float = 1.0
     gps: tuple[float, float, float] | None = None
+    gps_deviation: tuple[float, float, float] | None = None
+    relative_altitude: float | None = None
     turn: int = 0
     name: str = ""
     digest: str = ""
@@ -120,9 +124,14 @@ def read_photo(path: Path, name: str = "") -> Photo:
             with open_image(path, file) as image:
                 if image.info.get("Software") == SNAPSHOT:
                     raise TpsfmError(f"{path} is a picture of a map, not a photo")
-                tags = exif.read_tags(image)
+                tags, dji = exif.read_tags(image), xmp.read_dji(image)
                 photo = _photo(path, name, digest, stored_size(image), exif.orientation(tags), tags)
-                return replace(photo, deep=is_deep(image))
+                return replace(
+                    photo,
+                    deep=is_deep(image),
+                    gps_deviation=xmp.deviation(dji) or photo.gps_deviation,
+                    relative_altitude=dji.get("RelativeAltitude"),
+                )
     except OSError as error:
         raise TpsfmError(f"cannot read image {path}: {error.strerror or error}") from error
 
@@ -140,6 +149,7 @@ def _photo(
         focal_px=exif.focal_px(tags, *size),
         zoom=exif.zoom(tags),
         gps=exif.gps(tags),
+        gps_deviation=exif.gps_deviation(tags),
         name=name or Path(path).name,
         digest=digest,
         path=Path(path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +14,37 @@ import numpy as np
 
 from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry import Model, Sim3
+from tpsfm.geometry import Model
 from tpsfm.geometry.robust import Fit, fit_positions
 from tpsfm.io.atomic import replace_folder, write_atomic
 from tpsfm.io.workspace import Workspace, digest
-from tpsfm.photos import file_digest
-from tpsfm.photos.positions import names_in, read_positions
+from tpsfm.photos import Photo, file_digest
+from tpsfm.photos.positions import Position, names_in, read_positions
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.ground_control import find_in_map, read_ground_points
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.stage import Done, Stage, key_of, option, photo_keys, photo_records
+from tpsfm.reconstruction.world import FILE, residual_rows, rmse_of, world_content
 
-METHOD = 1  # counts up where the same positions give another result
-FILE = "georeference.json"
+METHOD = 2  # counts up where the same positions give another result
+OWN_FRAME = "own_frame"  # folder in `sparse` of a map that was moved, as it was before
 _GPS_ERROR, _GCP_ERROR = (10.0, 10.0, 20.0), (3.0, 3.0, 6.0)  # metres, of an inlier east, north and up
+_LEAST_DEVIATION = 0.005  # metres of a position that is told by its residuals
+_ROUNDS = 2  # of adjustment, where the residuals of the first tell the deviations of the second
 
 log = logging.getLogger("tpsfm")
 
-Places = dict[str, tuple[float, float, float]]
-"""Latitude, longitude (WGS84, degrees) and altitude (metres, nan where unknown) by name."""
+
+@dataclass(frozen=True)
+class _Found:
+    """What positions gave: the fit to metres about an origin, of those names; whether no altitude was known."""
+
+    fit: Fit
+    origin: np.ndarray
+    names: list[str]
+    given: np.ndarray
+    level: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +52,10 @@ class Georeference(Stage):
     """Moves the largest model of `sparse` to metres east, north and up of an origin, and writes georeference.json.
 
     A similarity from the map's own frame is found from three positions or more: of ground control points, else of
-    photos. Without such, or where they don't determine it, the map stays in its own frame, and so does a map of known
+    photos. The map is then adjusted to its observations and the photos' positions, each weighted by its deviation: one
+    that is known, else that of the residuals, apart for the horizontal and the vertical.
+
+    Without positions, or where they don't determine it, the map stays in its own frame, and so does a map of known
     poses. `run` raises TpsfmError instead where georeferencing is required or positions are given in a file.
     """
 
@@ -52,7 +67,10 @@ class Georeference(Stage):
         "Metres by GPS or ground control; auto: where three photos have GPS; require: or fail.",
         choices=("auto", "off", "require"),
     )
-    gps: Path | None = option(None, "CSV of positions in place of EXIF's: name,lat,lon,alt.", path=True)
+    gps: Path | None = option(
+        None, "CSV of positions in place of EXIF's: name,lat,lon,alt[,std_east,std_north,std_up].", path=True
+    )
+    position_priors: bool = option(True, "Adjust the map to the photos' positions, weighted by their deviation.")
     gcp: Path | None = option(None, "Ground control points, OpenDroneMap's gcp_list.txt.", path=True)
     gcp_check: Path | None = option(None, "Ground control points to measure the map by, likewise.", path=True)
 
@@ -62,58 +80,47 @@ class Georeference(Stage):
             (workspace.root / FILE).unlink(missing_ok=True)
             return None
         aligned = key_of(workspace, Alignment, "tpsfm map")
-        places = self._gps(workspace)
+        positions = self._positions(workspace)
         files = [path and file_digest(path) for path in (self.gcp, self.gcp_check)]
-        options = [METHOD, self.georeference, Mapping.recorded(workspace).poses is not None, self.seed]
-        key = digest([aligned, options, sorted(places.items()), files])
+        known_poses = Mapping.recorded(workspace).poses is not None
+        options = [METHOD, self.georeference, self.position_priors, known_poses, self.seed]
+        key = digest([aligned, options, sorted(positions.items()), files])
         kept = (workspace.sparse / FILE).exists() == (workspace.root / FILE).exists()
         if kept and self._is_done(workspace, key, workspace.sparse / "images.bin"):
             return None
         workspace.start(self.name)
-        model, before = read_model(workspace.sparse), transform_of(workspace.sparse)
+        own = _own_frame(workspace)
         try:
-            own_frame = Mapping.recorded(workspace).poses is not None and not self._required
-            found = None if own_frame or self.georeference == "off" else self._fit(model, places)
+            stays = self.georeference == "off" or (known_poses and not self._required)
+            found = None if stays else self._fit(read_model(own), positions)
         except TpsfmError as problem:
             if self._required:
                 raise
             log.warning("not georeferenced: %s", problem)
             found = None
-        if found is None:
-            _move(workspace, before and _inverse(before), None)
-            return Done(key, 1)
-        fit, origin, content = found
-        to_enu = _after(fit.transform, before) if before else fit.transform
-        content["enu_from_map"] = {
-            "scale": to_enu.scale,
-            "rotation": to_enu.rotation.tolist(),
-            "translation": to_enu.translation.tolist(),
-        }
-        if self.gcp_check is not None:
-            content |= _check(self.gcp_check, model, fit.transform, origin)
-        _move(workspace, fit.transform, content)
-        return Done(key, 1, counts={key: content[key] for key in ("method", "rmse", "check_rmse") if key in content})
+        content = self._move(workspace, own, found, positions, self.position_priors and not known_poses)
+        counts: dict[str, Any] = {k: content[k] for k in ("method", "rmse", "check_rmse") if k in content}
+        return Done(key, 1, counts=counts)
 
     @property
     def _required(self) -> bool:
         return self.georeference == "require" or self.gps is not None or self.gcp is not None
 
-    def _gps(self, workspace: Workspace) -> Places:
+    def _positions(self, workspace: Workspace) -> dict[str, Position]:
         """The positions of the photos."""
         names = list(photo_keys(workspace))
         if self.gps is None:
-            records = photo_records(workspace, names)
-            return {name: photo.gps for name, photo in records.items() if photo.gps is not None}
+            return positions_of(photo_records(workspace, names))
         given = read_positions(self.gps)
-        places = {photo: given[name] for name, photo in names_in(list(given), names).items()}
-        if not places:
+        positions = {photo: given[name] for name, photo in names_in(list(given), names).items()}
+        if not positions:
             raise TpsfmError(
                 f"{self.gps} names none of the {len(names)} photos, but {next(iter(given), 'nothing')} first"
             )
-        return places
+        return positions
 
-    def _fit(self, model: Model, places: Places) -> tuple[Fit, np.ndarray, dict[str, Any]] | None:
-        """What the positions give: the fit, the origin, and the content of georeference.json; None if they are too few.
+    def _fit(self, model: Model, positions: dict[str, Position]) -> _Found | None:
+        """The fit of a map in its own frame to the positions; None if they are too few.
 
         Raises:
             TpsfmError: they give nothing.
@@ -124,12 +131,13 @@ class Georeference(Stage):
             source = find_in_map(points, model, self.gcp)
             what, limit = "ground control points that two photos of the map show", _GCP_ERROR
         else:
-            source = {name: pose.center for name, pose in model.images.items() if name in places}
-            known, what, limit = places, "photos of the map with a GPS position", _GPS_ERROR
-        level = sum(np.isfinite(known[name][2]) for name in source) < 3
-        names = [name for name in source if level or np.isfinite(known[name][2])]
+            source = {name: pose.center for name, pose in model.images.items() if name in positions}
+            known = {name: position.place for name, position in positions.items()}
+            what, limit = "photos of the map with a GPS position", _GPS_ERROR
+        level = sum(math.isfinite(known[name][2]) for name in source) < 3
+        names = [name for name in source if level or math.isfinite(known[name][2])]
         if len(names) < 3:
-            if not self._required and self.gcp is None:
+            if not self._required:
                 return None
             raise TpsfmError(f"there are {len(names)} {what}; at least three are needed")
         given = np.array([known[name] for name in names])
@@ -138,55 +146,107 @@ class Georeference(Stage):
         here = np.array([source[name] for name in names])
         fit, origin = _fit_places(here, given, np.array(limit), self.seed)
         if self.gps is not None and self.gcp is None and (np.abs(given[:, 1]) <= 90).all():
-            other, _ = _fit_places(here, given[:, [1, 0, 2]], np.array(limit), self.seed)
-            if (
-                other is not None
-                and not other.objection
-                and (fit is None or 2 * _spread_error(other) < _spread_error(fit))
-            ):
-                raise TpsfmError(
-                    f"{self.gps} fits the map better with latitude and longitude swapped; swap its columns"
-                )
+            self._refuse_swapped(fit, here, given[:, [1, 0, 2]])
         if fit is None:
             raise TpsfmError(f"no three of the {len(names)} {what} agree with the map")
         if fit.objection:
             raise TpsfmError(fit.objection)
-        return fit, origin, _content(fit, origin, names, "gps" if self.gcp is None else "gcp", level)
+        return _Found(fit, origin, names, given, level)
+
+    def _refuse_swapped(self, fit: Fit | None, here: np.ndarray, swapped: np.ndarray) -> None:
+        other, _ = _fit_places(here, swapped, np.array(_GPS_ERROR), self.seed)
+        if other is not None and not other.objection and (fit is None or 2 * _spread_error(other) < _spread_error(fit)):
+            raise TpsfmError(f"{self.gps} fits the map better with latitude and longitude swapped; swap its columns")
+
+    def _move(
+        self, workspace: Workspace, own: Path, found: _Found | None, positions: dict[str, Position], adjusted: bool
+    ) -> dict[str, Any]:
+        """Replace the map by the moved one, or that of its own frame; returns the content of its georeference.json."""
+        from tpsfm.colmap.geodesy import transform_model
+
+        (workspace.root / FILE).unlink(missing_ok=True)
+        if found is None and own == workspace.sparse:
+            return {}
+        new = workspace.sparse.with_name("sparse.new")
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(workspace.sparse, new, ignore=shutil.ignore_patterns(OWN_FRAME, FILE))
+        kept = new if found is None else new / OWN_FRAME
+        kept.mkdir(exist_ok=True)
+        for file in own.glob("*.bin"):
+            shutil.copyfile(file, kept / file.name)
+        content: dict[str, Any] = {}
+        if found is not None:
+            transform_model(own, new, found.fit.transform)
+            content = self._measure(new, found, positions, adjusted)
+            text = json.dumps(content, indent=1) + "\n"
+            write_atomic(new / FILE, text)
+        replace_folder(new, workspace.sparse)
+        if found is not None:
+            write_atomic(workspace.root / FILE, text)
+        return content
+
+    def _measure(self, folder: Path, found: _Found, positions: dict[str, Position], adjusted: bool) -> dict[str, Any]:
+        """What georeference.json tells of the map in a folder, which is adjusted to the photos' positions before."""
+        from tpsfm.colmap.geodesy import to_enu
+
+        fit, method = found.fit, "gps" if self.gcp is None else "gcp"
+        content, residuals, used = world_content(found.origin, fit.transform, method), fit.residuals, fit.inliers
+        if adjusted and method == "gps":
+            content["rmse_before_adjustment"] = rmse_of(residuals[used])
+            residuals = _adjust(folder, found, positions, to_enu(found.given, found.origin))
+        rmse: dict[str, float | None] = {**rmse_of(residuals[used])}
+        if found.level:
+            rmse["vertical"] = None
+        content |= {"rmse": rmse, "residuals": residual_rows(found.names, residuals, used)}
+        if self.gcp_check is not None:
+            content |= _check(self.gcp_check, read_model(folder), found.origin)
+        return content
 
 
-def read_georeference(workspace: Workspace) -> dict[str, Any] | None:
-    """The content of a workspace's georeference.json; None where its map is in its own frame.
-
-    Raises:
-        TpsfmError: it is damaged.
-    """
-    return _read(workspace.sparse)
-
-
-def transform_of(folder: Path) -> Sim3 | None:
-    """The similarity by which the model in a folder was moved from its own frame, the one of `mapped`; None if none.
-
-    Raises:
-        TpsfmError: the record of it is damaged.
-    """
-    content = _read(folder)
-    if content is None:
-        return None
-    values = content["enu_from_map"]
-    return Sim3(values["scale"], np.array(values["rotation"]), np.array(values["translation"]))
+def positions_of(photos: dict[str, Photo]) -> dict[str, Position]:
+    """The positions that the photos themselves have; heights are those above take-off where no others are known."""
+    placed = {name: photo for name, photo in photos.items() if photo.gps is not None}
+    above_start = not any(math.isfinite(photo.gps[2]) for photo in placed.values() if photo.gps)
+    unknown = (math.nan, math.nan, math.nan)
+    positions = {}
+    for name, photo in placed.items():
+        assert photo.gps is not None
+        latitude, longitude, altitude = photo.gps
+        if above_start and photo.relative_altitude is not None:
+            altitude = photo.relative_altitude
+        positions[name] = Position((latitude, longitude, altitude), photo.gps_deviation or unknown)
+    return positions
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        if {"origin", "utm", "rmse", "residuals", "enu_from_map"} <= content.keys():
-            return content
-        problem = "it lacks something"
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError) as error:
-        problem = str(error)
-    raise TpsfmError(f"{folder / FILE} is damaged ({problem}); delete {folder} and run 'tpsfm map' again")
+def _own_frame(workspace: Workspace) -> Path:
+    """The folder of the map in its own frame."""
+    folder = workspace.sparse / OWN_FRAME
+    if folder.exists():
+        return folder
+    if (workspace.sparse / FILE).exists():
+        raise TpsfmError(
+            f"the map in {workspace.sparse} was moved by an older tpsfm; delete this folder and run 'tpsfm map' again"
+        )
+    return workspace.sparse
+
+
+def _adjust(folder: Path, found: _Found, positions: dict[str, Position], metres: np.ndarray) -> np.ndarray:
+    """Adjust the map in a folder to the positions that fit, in metres [N, 3]; returns all residuals [N, 3]."""
+    from tpsfm.colmap.position_priors import adjust_to_positions
+
+    used, residuals = found.fit.inliers, found.fit.residuals
+    known = np.array([positions[name].deviation for name in found.names])
+    for _ in range(_ROUNDS if np.isnan(known[used]).any() else 1):
+        squares = (residuals[used] ** 2).mean(0)
+        horizontal, vertical = np.sqrt([squares[:2].mean(), squares[2]]).clip(_LEAST_DEVIATION)
+        deviations = np.where(np.isnan(known), [horizontal, horizontal, vertical], known)
+        chosen = [(name, row) for row, name in enumerate(found.names) if used[row]]
+        adjust_to_positions(
+            folder, folder, {name: metres[row] for name, row in chosen}, {n: deviations[row] for n, row in chosen}
+        )
+        images = read_model(folder).images
+        residuals = metres - np.array([images[name].center for name in found.names])
+    return residuals
 
 
 def _fit_places(source: np.ndarray, places: np.ndarray, limit: np.ndarray, seed: int) -> tuple[Fit | None, np.ndarray]:
@@ -203,32 +263,8 @@ def _spread_error(fit: Fit) -> float:
     return error / float(fit.inliers.mean()) / fit.transform.scale if fit.transform.scale > 0 else np.inf
 
 
-def _content(fit: Fit, origin: np.ndarray, names: list[str], method: str, level: bool) -> dict[str, Any]:
-    from tpsfm.colmap.geodesy import ecef_from_enu, utm_zone
-
-    zone, hemisphere, code = utm_zone(*origin[:2])
-    horizontal, vertical = fit.rmse()
-    return {
-        "method": method,
-        "origin": dict(zip(("latitude", "longitude", "altitude"), origin.tolist(), strict=True)),
-        "ecef_from_enu": ecef_from_enu(origin).tolist(),
-        "utm": {"zone": zone, "hemisphere": hemisphere, "epsg": code},
-        "rmse": {"horizontal": horizontal, "vertical": None if level else vertical},
-        "residuals": _residuals(names, fit.residuals, fit.inliers),
-    }
-
-
-def _residuals(names: list[str], residuals: np.ndarray, used: np.ndarray | None = None) -> list[dict[str, Any]]:
-    """Given less found, in metres."""
-    rows = [dict(zip(("east", "north", "up"), row, strict=True)) for row in residuals.round(4).tolist()]
-    return [
-        {"name": name, **row, **({} if used is None else {"used": bool(used[i])})}
-        for i, (name, row) in enumerate(zip(names, rows, strict=True))
-    ]
-
-
-def _check(path: Path, model: Model, transform: Sim3, origin: np.ndarray) -> dict[str, Any]:
-    """What the check points tell.
+def _check(path: Path, model: Model, origin: np.ndarray) -> dict[str, Any]:
+    """What the check points tell of a map in metres about an origin.
 
     Raises:
         TpsfmError: the map shows none.
@@ -240,41 +276,5 @@ def _check(path: Path, model: Model, transform: Sim3, origin: np.ndarray) -> dic
     if not found:
         raise TpsfmError(f"{path}: no point is shown by two photos of the map")
     known = {point.name: point.place for point in points}
-    residuals = np.array(
-        [to_enu(np.array([known[name]]), origin)[0] - transform(place) for name, place in found.items()]
-    )
-    squares = (residuals**2).mean(0)
-    return {
-        "check_points": _residuals(list(found), residuals),
-        "check_rmse": {"horizontal": float(np.sqrt(squares[:2].sum())), "vertical": float(np.sqrt(squares[2]))},
-    }
-
-
-def _move(workspace: Workspace, transform: Sim3 | None, content: dict[str, Any] | None) -> None:
-    """Replace the map by the moved one, with its record in the same folder, of which the workspace gets a copy."""
-    from tpsfm.colmap.geodesy import transform_model
-
-    text = content and json.dumps(content, indent=1) + "\n"
-    if transform is not None:
-        new = workspace.sparse.with_name("sparse.new")
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(workspace.sparse, new)
-        transform_model(workspace.sparse, new, transform)
-        (new / FILE).unlink(missing_ok=True)
-        if text:
-            write_atomic(new / FILE, text)
-        replace_folder(new, workspace.sparse)
-    if text:
-        write_atomic(workspace.root / FILE, text)
-    else:
-        (workspace.root / FILE).unlink(missing_ok=True)
-
-
-def _after(second: Sim3, first: Sim3) -> Sim3:
-    """The similarity that does one after the other."""
-    return Sim3(second.scale * first.scale, second.rotation @ first.rotation, second(first.translation))
-
-
-def _inverse(transform: Sim3) -> Sim3:
-    rotation = transform.rotation.T
-    return Sim3(1 / transform.scale, rotation, -rotation @ transform.translation / transform.scale)
+    residuals = np.array([to_enu(np.array([known[name]]), origin)[0] - place for name, place in found.items()])
+    return {"check_points": residual_rows(list(found), residuals), "check_rmse": rmse_of(residuals)}

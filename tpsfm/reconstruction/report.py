@@ -17,7 +17,7 @@ from tpsfm.photos import file_digest
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.diagnosis import why_left_out
-from tpsfm.reconstruction.georeference import read_georeference
+from tpsfm.reconstruction.world import read_georeference
 
 
 def write_results(workspace: Workspace) -> None:

@@ -1,0 +1,36 @@
+"""What a drone writes into a photo's XMP beside its EXIF: the height above take-off, and how good its position is."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from PIL import Image
+
+_TAG = 700  # of XMP in TIFF
+_DJI = re.compile(rb'drone-dji:(\w+)(?:\s*=\s*"([^"]*)"|>([^<]*)<)')
+_DEVIATIONS = ("RtkStdLon", "RtkStdLat", "RtkStdHgt")
+_RTK = (34, 50)  # RtkFlag of a float and a fixed solution; 0 is none, 16 a single point's
+
+
+def read_dji(image: Image.Image) -> dict[str, float]:
+    """The numbers in DJI's part of a photo's XMP by name, as `RelativeAltitude`; none where there is no such part."""
+    packet = image.info.get("xmp") or getattr(image, "tag_v2", {}).get(_TAG) or b""
+    content = packet.encode() if isinstance(packet, str) else bytes(packet)
+    values = {}
+    for name, attribute, element in _DJI.findall(content):
+        try:
+            number = float(attribute or element)
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            values[name.decode()] = number
+    return values
+
+
+def deviation(dji: dict[str, float]) -> tuple[float, float, float] | None:
+    """The standard deviation of an RTK position east, north and up, metres; None where the position is no RTK's."""
+    values = [dji.get(name, 0.0) for name in _DEVIATIONS]
+    if dji.get("RtkFlag") not in _RTK or min(values) <= 0:
+        return None
+    return values[0], values[1], values[2]
