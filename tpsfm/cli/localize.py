@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tpsfm.cli import terminal
-from tpsfm.cli.options import FOLDER, common_options, example
+from tpsfm.cli.options import FOLDER, MODEL, common_options, example
 from tpsfm.errors import TpsfmError
 
 
@@ -20,9 +20,10 @@ from tpsfm.errors import TpsfmError
 @click.option("--camera", help='Camera of all queries, "MODEL,p1,p2,..."; found out if left out.')
 @click.option("--top-k", type=click.IntRange(1), default=20, show_default=True, help="Images of the map to match with.")
 @click.option("--add", is_flag=True, help="Extend the map with the localized photos, in OUT/map.")
+@MODEL
 @common_options("device")
 @example("tpsfm localize --query night/ --map map/ --out results/\n  tpsfm view map/ --queries results/")
-def localize_(queries: Path, map_: Path | None, out: Path, add: bool, **given: Any) -> None:
+def localize_(queries: Path, map_: Path | None, out: Path, add: bool, model: int, **given: Any) -> None:
     """Find the poses of new photos in a map.
 
     A list has a row `name MODEL width height params...` for each photo, or just its name. OUT gets poses.txt (name qw
@@ -40,7 +41,7 @@ def localize_(queries: Path, map_: Path | None, out: Path, add: bool, **given: A
             raise TpsfmError("no map was built from this folder yet, or it was moved; name its workspace with --map")
         progress.say(f"map                 {map_}, the last one built from this folder")
     try:
-        results = tpsfm.localize(queries, map_, out, add=add, progress=progress, **given)
+        results = tpsfm.localize(queries, map_, out, add=add, model=model, progress=progress, **given)
     except KeyboardInterrupt:
         raise TpsfmError(
             f"stopped; {out} has the results of the photos done so far; the same command resumes"
@@ -52,5 +53,6 @@ def localize_(queries: Path, map_: Path | None, out: Path, add: bool, **given: A
             progress.say(f"  {result.name}: {result.reason}")
     if add and localized:
         progress.say(f"extended map        {out / 'map'}")
-    progress.say(f"see it              tpsfm view {map_} --queries {out}   or open {out / PAGE}")
+    which = f" --model {model}" if model else ""
+    progress.say(f"see it              tpsfm view {map_}{which} --queries {out}   or open {out / PAGE}")
     click.get_current_context().exit(0 if localized == len(results) else 3 if localized else 1)

@@ -14,6 +14,9 @@ from tpsfm.reconstruction.stage import Stage
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
+MODEL = click.option(
+    "--model", type=click.IntRange(0), default=0, show_default=True, help="Which of the map's models, 0 the largest."
+)
 
 
 def stage_options(*stages: type[Stage]) -> Callable[[Command], Command]:

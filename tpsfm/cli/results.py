@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tpsfm.cli import terminal
-from tpsfm.cli.options import FOLDER, common_options, example
+from tpsfm.cli.options import FOLDER, MODEL, common_options, example
 from tpsfm.errors import TpsfmError
 
 
@@ -36,13 +36,14 @@ def import_(model: Path, images: Path, out: Path) -> None:
 @click.argument("out", type=FOLDER)
 @click.option("--format", "format_", required=True, help="colmap-bin, colmap-txt, ply, nerfstudio or bundler.")
 @click.option("--to", type=FOLDER, required=True, help="Folder to write; for ply a file.")
+@MODEL
 @example("tpsfm export map/ --format nerfstudio --to exported/")
-def export_(out: Path, format_: str, to: Path) -> None:
+def export_(out: Path, format_: str, to: Path, model: int) -> None:
     """Write the map of OUT for another program."""
     from tpsfm import colmap
     from tpsfm.reconstruction.report import open_map
 
-    workspace, _ = open_map(out)
+    workspace, _ = open_map(out, model)
     click.echo(colmap.export(workspace.sparse, format_, to, Path(workspace.manifest["images"])))
 
 
@@ -53,9 +54,10 @@ def export_(out: Path, format_: str, to: Path) -> None:
     "--for", "tool", default="colmap", show_default=True, help="colmap, openmvs, nerfstudio or gaussian-splatting."
 )
 @click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png, warped along.")
+@MODEL
 @common_options("threads")
 @example("tpsfm undistort map/ scene/ --for gaussian-splatting")
-def undistort_(out: Path, dense: Path, tool: str, masks: Path | None, threads: int) -> None:
+def undistort_(out: Path, dense: Path, tool: str, masks: Path | None, model: int, threads: int) -> None:
     """Write the photos of OUT without distortion, and their map, into the new folder DENSE for another program.
 
     The cameras become pinholes; the photos keep their names.
@@ -64,20 +66,21 @@ def undistort_(out: Path, dense: Path, tool: str, masks: Path | None, threads: i
     from tpsfm.reconstruction.report import image_folder, open_map
 
     progress = terminal()
-    workspace, _ = open_map(out)
+    workspace, _ = open_map(out, model)
     colmap.undistort(workspace.sparse, image_folder(workspace), dense, tool, masks, threads, progress)
     progress.say(f"undistorted photos  {dense / 'images'}")
 
 
 @click.command("info")
 @click.argument("out", type=FOLDER)
+@MODEL
 @example("tpsfm info map/")
-def info_(out: Path) -> None:
+def info_(out: Path, model: int) -> None:
     """Show what is in the map of OUT, and why each missing photo is missing."""
     from tpsfm.io.workspace import Workspace
     from tpsfm.reconstruction.report import describe
 
-    for line in describe(Workspace.open(out)):
+    for line in describe(Workspace.open(out), model):
         click.echo(line)
 
 
@@ -90,13 +93,14 @@ def info_(out: Path) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="For --web; 0: a free one."
 )
+@MODEL
 @example("tpsfm view map/ --snapshot map.png")
-def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host: str, port: int) -> None:
+def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host: str, port: int, model: int) -> None:
     """Show the map of OUT: an Open3D window where there is a display, else a page in the browser."""
     from tpsfm.reconstruction.report import open_map
     from tpsfm.view.window import has_display, show
 
-    workspace, model = open_map(out)
+    workspace, shown = open_map(out, model)
     found, folder = None, None
     if queries is not None:
         from tpsfm.localization.output import read_queries
@@ -105,16 +109,16 @@ def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, hos
     if snapshot is not None:
         from tpsfm.view.snapshot import snapshot as draw
 
-        draw(model, snapshot, queries=found)
+        draw(shown, snapshot, queries=found)
         click.echo(snapshot)
         return
     if not web and has_display():
         try:
-            return show(model, found)
+            return show(shown, found)
         except TpsfmError as error:
             click.echo(f"no window: {error}; serving a page instead", err=True)
     from tpsfm.view.web import serve
 
     images = Path(workspace.manifest["images"])
     ready = lambda address: click.echo(f"{address}   (Ctrl-C ends it)")  # noqa: E731
-    serve(model, images, host, port, found, folder, ready=ready)
+    serve(shown, images, host, port, found, folder, ready=ready)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.formats import EXPORT_FORMATS, export
     from tpsfm.colmap.images import write_images
     from tpsfm.colmap.mapping import reconstruct_auto, reconstruct_global, reconstruct_incremental
+    from tpsfm.colmap.one_point import photos_from_one_point
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
     from tpsfm.colmap.poses_file import poses_of, read_poses
@@ -36,6 +37,7 @@ __all__ = [
     "export",
     "extend_model",
     "group_cameras",
+    "photos_from_one_point",
     "poses_of",
     "project",
     "read_model",
@@ -59,6 +61,7 @@ _MODULES = {  # of what needs pycolmap
     "formats": ("EXPORT_FORMATS", "export"),
     "images": ("write_images",),
     "mapping": ("reconstruct_auto", "reconstruct_global", "reconstruct_incremental"),
+    "one_point": ("photos_from_one_point",),
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),
     "poses_file": ("poses_of", "read_poses"),

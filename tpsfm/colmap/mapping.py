@@ -12,6 +12,7 @@ from typing import Any
 from tpsfm.colmap.colors import color_points
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.one_point import are_from_one_point
 from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import replace_folder
@@ -22,6 +23,7 @@ _log = logging.getLogger("tpsfm")
 _FEW = 0.5  # below this share of the photos that have a verified pair in all models, mapping is tried again, relaxed
 _MOST = 0.8  # of the photos that sure pairs connect: fewer in the largest model, and they are mapped globally, too
 _SURE = 30  # inliers of a pair that connects two photos; of 1,000 random matches some 30 agree on a geometry
+_MIN_POINTS = 50  # of a model of two photos, which no third one confirms
 # What differs from COLMAP's defaults. Bundle adjustment: half the time, the same accuracy (pose AUC within 0.1
 # on three scenes). A photo with few inliers is taken rather than left to the fallback without structure,
 # which took 15 s for one photo. More than one thread in bundle adjustment would change its sums from run to run.
@@ -103,7 +105,8 @@ def reconstruct_incremental(
         progress: called with the number of photos registered so far in the model that is growing.
 
     Returns:
-        The model folders, largest first; none where no pair of photos could start a model.
+        The model folders, largest first; none where no pair of photos could start a model, or all were taken from one
+        point.
 
     Raises:
         TpsfmError: the database is missing or damaged, or `output` can't be written.
@@ -131,6 +134,7 @@ def _incremental(
 ) -> list:
     """COLMAP's reconstructions, the largest first."""
     connected = _connected(database)
+    only_pairs = _largest_part(database) == 2  # else a point of two views alone waits for a third
 
     def run(folder: str, options: dict[str, Any], mapper: dict[str, Any]) -> list:
         steps = _Steps(progress)
@@ -145,13 +149,13 @@ def _incremental(
                     **options,
                     "random_seed": seed,
                     "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
-                    "triangulation": {"random_seed": seed},
+                    "triangulation": {"random_seed": seed, "ignore_two_view_tracks": not only_pairs},
                 }
             ),
             initial_image_pair_callback=steps.start,
             next_image_callback=steps.next,
         )
-        return largest_first(models)
+        return _credible(models, database)
 
     with tempfile.TemporaryDirectory() as folder:  # COLMAP wants to write each model; ours go to `output`
         models = run(folder, {}, {}) if connected else []
@@ -183,7 +187,24 @@ def _global(database: str | Path, images: str | Path, seed: int) -> list:
                 }
             ),
         )
-    return largest_first(models)
+        return _credible(models, database)
+
+
+def _credible(models: dict, database: str | Path) -> list:
+    """COLMAP's reconstructions, the largest first, but those of photos from one point, and of two with few points."""
+    found = [
+        model
+        for model in largest_first(models)
+        if (model.num_reg_images() > 2 or model.num_points3D() >= _MIN_POINTS)
+        and not are_from_one_point(database, {image.name for image in model.images.values() if image.has_pose})
+    ]
+    if len(found) < len(models):
+        _log.info(
+            "%d of %d models are of photos from one point, or of two with few points",
+            len(models) - len(found),
+            len(models),
+        )
+    return found
 
 
 class _Steps:

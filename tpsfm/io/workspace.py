@@ -48,6 +48,15 @@ class Workspace:
         self.run = self.root / "run.json"
         self.manifest: dict[str, Any] = {}
 
+    def of_model(self, number: int) -> Workspace:
+        """The same workspace, `mapped`, `sparse` and `patches` those of its model 1, 2, ...; 0 is the largest."""
+        other = Workspace(self.root)
+        other.manifest = self.manifest
+        if number:
+            other.mapped, other.sparse = self.root / "mapped" / str(number), self.root / "sparse" / str(number)
+            other.patches = self.root / f"patches-{number}.h5"
+        return other
+
     @classmethod
     def open(cls, root: Path, create: bool = False) -> Workspace:
         """Open the workspace at `root`; with `create`, make it where there is none.

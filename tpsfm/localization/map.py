@@ -54,6 +54,7 @@ class Map:
         workspace: the folder of a reconstruction; it may have been moved.
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
         top_k: how many of the map's images a photo is matched with.
+        model: which of the workspace's models, 0 the largest.
 
     Attributes:
         workspace, model, extractor, matcher, stages: of the map.
@@ -64,10 +65,10 @@ class Map:
         TpsfmError: there is no map, it is damaged or empty, or the extractor is not the one that made its features.
     """
 
-    def __init__(self, workspace: str | Path, device: str = "auto", top_k: int = 20) -> None:
+    def __init__(self, workspace: str | Path, device: str = "auto", top_k: int = 20, model: int = 0) -> None:
         if top_k < 1:
             raise TpsfmError(f"the number of images to retrieve must be at least 1, not {top_k}")
-        self.workspace, self.model = open_map(Path(workspace))
+        self.workspace, self.model = open_map(Path(workspace), model)
         self.digest = map_digest(self.workspace)
         self.top_k = top_k
         if not self.model.images or not len(self.model.points):

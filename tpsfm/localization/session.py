@@ -32,6 +32,7 @@ def localize(
     top_k: int = 20,
     add: bool = False,
     device: str = "auto",
+    model: int = 0,
     progress: Progress | None = None,
 ) -> list[Localization]:
     """Localize photos in a map, and write poses.txt, localization.json and localization.html into `out`.
@@ -48,6 +49,7 @@ def localize(
         top_k: how many of the map's images each query is matched with; a `Map` that is loaded has its own.
         add: extend the map with the localized photos, into the new workspace `out`/map (see `Extension`).
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
+        model: which of the workspace's models, 0 the largest; a `Map` that is loaded has its own.
         progress: shows the progress; None is silent.
 
     Returns:
@@ -62,7 +64,7 @@ def localize(
     out = Path(out)
     make_folder(out)
     if not isinstance(map, Map):
-        map = Map(map, device, top_k)
+        map = Map(map, device, top_k, model)
     progress = progress or Progress()
     results: dict[Path, Localization] = {}
     kept = 0

@@ -47,7 +47,9 @@ class Alignment(Stage):
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         mapped = key_of(workspace, Mapping, "tpsfm map")
         if not workspace.manifest["stages"][Mapping.name]["counts"]["models"]:
+            workspace.start(self.name)
             shutil.rmtree(workspace.sparse, ignore_errors=True)
+            self._forget_patches(workspace)
             return None
         max_size = Extraction.recorded(workspace).max_size
         key = digest([mapped, self.align and [METHOD, max_size]])
@@ -55,24 +57,28 @@ class Alignment(Stage):
             return None
         new = workspace.sparse.with_name("sparse.new")
         shutil.rmtree(new, ignore_errors=True)
-        workspace.patches.unlink(missing_ok=True)
+        self._forget_patches(workspace)
         if not self.align:
             shutil.copytree(workspace.mapped, new)
             counts: dict[str, Any] = {}
         else:
-            folders = [Path(), *sorted(path.relative_to(workspace.mapped) for path in workspace.mapped.glob("[0-9]*"))]
-            figures = [self._align(workspace, folder, new / folder, max_size, progress) for folder in folders]
+            figures = []
+            for number in range(workspace.manifest["stages"][Mapping.name]["counts"]["models"]):
+                output = new / str(number) if number else new
+                figures.append(self._align(workspace.of_model(number), output, max_size, progress))
             counts = figures[0]
         replace_folder(new, workspace.sparse)
         return Done(key, 1, counts=counts)
 
-    def _align(
-        self, workspace: Workspace, model_of: Path, output: Path, max_size: int, progress: Progress
-    ) -> dict[str, Any]:
-        """Align one model below `mapped`; returns the figures for the manifest."""
+    def _forget_patches(self, workspace: Workspace) -> None:
+        for path in (workspace.patches, *workspace.root.glob("patches-[0-9]*.h5")):
+            path.unlink(missing_ok=True)
+
+    def _align(self, workspace: Workspace, output: Path, max_size: int, progress: Progress) -> dict[str, Any]:
+        """Align the workspace's model in `mapped`; returns the figures for the manifest."""
         from tpsfm.colmap import Moved, refine_model
 
-        folder = workspace.mapped / model_of
+        folder = workspace.mapped
         model, observations = read_model(folder), read_observations(folder)
         photos = unchanged_photos(workspace.photos, Path(workspace.manifest["images"]))
         device = choose_device(self.device)
@@ -98,8 +104,7 @@ class Alignment(Stage):
         output.mkdir(parents=True, exist_ok=True)
         scale = 1 / min((view.scale.min() for view in views.values()), default=1.0)
         refine_model(folder, output, moved, scale, Mapping.recorded(workspace).poses is not None)
-        if model_of == Path():
-            write_patches(workspace.patches, patches, read_point_ids(folder))
+        write_patches(workspace.patches, patches, read_point_ids(folder))
         refined = read_model(output)
         before, after = int(model.track_lengths.sum()), int(refined.track_lengths.sum())
         return {

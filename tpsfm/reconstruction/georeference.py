@@ -77,6 +77,7 @@ class Georeference(Stage):
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         key_of(workspace, Mapping, "tpsfm map")
         if not workspace.manifest["stages"][Mapping.name]["counts"]["models"]:
+            workspace.start(self.name)
             (workspace.root / FILE).unlink(missing_ok=True)
             return None
         aligned = key_of(workspace, Alignment, "tpsfm map")

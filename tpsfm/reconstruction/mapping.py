@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -59,6 +60,8 @@ class Mapping(Stage):
                 models = colmap.reconstruct_incremental(*arguments, step)
             else:
                 models = colmap.reconstruct_global(*arguments)
+        if not models:  # an earlier run's
+            shutil.rmtree(workspace.mapped, ignore_errors=True)
         return Done(key, 1, counts={"models": len(models), "mapper": mapper})
 
     def _known(self, workspace: Workspace, source: Path) -> Model:

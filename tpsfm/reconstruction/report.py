@@ -16,8 +16,10 @@ from tpsfm.io.workspace import Workspace, remember_map
 from tpsfm.photos import file_digest
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
-from tpsfm.reconstruction.diagnosis import why_left_out
+from tpsfm.reconstruction.diagnosis import FROM_ONE_POINT, groups_from_one_point, why_left_out
+from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.world import read_georeference
+from tpsfm.view.report import write_report
 
 
 def write_results(workspace: Workspace) -> None:
@@ -26,20 +28,17 @@ def write_results(workspace: Workspace) -> None:
     Raises:
         TpsfmError: there is no map.
     """
-    models = workspace.manifest["stages"]["map"]["counts"]["models"]
-    registered = list(read_model(workspace.sparse).images) if models else []
+    models = workspace.manifest["stages"][Mapping.name]["counts"]["models"]
+    folders = [workspace.of_model(number).sparse for number in range(models)]
+    registered = [name for folder in folders for name in read_model(folder).images]
     workspace.manifest["left_out"] = diagnose(workspace, registered)
     if not models:
         workspace.manifest.pop("result", None)
         workspace.save()
-        reasons = sorted(workspace.manifest["left_out"].items())
-        name, reason = reasons[0]
-        raise TpsfmError(
-            f"no map: no two photos could start one ({name}: {reason}); take photos that overlap more, or see"
-            f" 'tpsfm info {workspace.root}' for all reasons"
-        )
-    others = [workspace.sparse / str(number) for number in range(1, models)]
-    record_map(workspace, len(workspace.manifest["photos"]) + len(workspace.manifest["unreadable"]), others)
+        workspace.points.unlink(missing_ok=True)
+        write_report(workspace, None)
+        raise TpsfmError(_why_no_map(workspace))
+    record_map(workspace, len(workspace.manifest["photos"]) + len(workspace.manifest["unreadable"]), folders[1:])
 
 
 def record_map(workspace: Workspace, photos: int, others: Sequence[Path] = ()) -> None:
@@ -51,14 +50,17 @@ def record_map(workspace: Workspace, photos: int, others: Sequence[Path] = ()) -
     """
     model = read_model(workspace.sparse)
     figures = summary(model)
+    further = {folder.name: list(read_model(folder).images) for folder in others}
+    elsewhere = {name: number for number, names in further.items() for name in names if name not in model.images}
     workspace.manifest["result"] = {
         "photos": photos,
         "registered": len(figures.pop("registered")),
         **figures,
-        "other_models": {folder.name: len(read_model(folder).images) for folder in others},
+        "other_models": {number: len(names) for number, names in further.items()},
+        "in_other_models": elsewhere,
+        "from_one_point": _from_one_point(workspace, model),
     }
     from tpsfm.colmap.formats import write_ply
-    from tpsfm.view.report import write_report
 
     write_ply(model, workspace.points)
     workspace.save()
@@ -66,15 +68,44 @@ def record_map(workspace: Workspace, photos: int, others: Sequence[Path] = ()) -
     write_report(workspace, model, read_georeference(workspace))
 
 
-def open_map(root: Path) -> tuple[Workspace, Model]:
+def _from_one_point(workspace: Workspace, model: Model) -> list[list[str]]:
+    """Groups of photos of the map that were taken from one point."""
+    if not workspace.database.exists():
+        return []
+    from tpsfm.colmap import photos_from_one_point
+
+    partner = photos_from_one_point(workspace.database, model.images, judged=1)
+    return groups_from_one_point(model, partner, workspace.sparse)
+
+
+def _why_no_map(workspace: Workspace) -> str:
+    """One line for the user on a run that found no map."""
+    reasons = sorted(workspace.manifest["left_out"].items())
+    if 2 * sum(reason.startswith(FROM_ONE_POINT) for _, reason in reasons) > len(workspace.manifest["photos"]):
+        return "no map: the photos were taken from one point; a map needs you to move sideways between photos"
+    name, reason = reasons[0]
+    return (
+        f"no map: no two photos could start one ({name}: {reason}); take photos that overlap more, or see"
+        f" 'tpsfm info {workspace.root}' for all reasons"
+    )
+
+
+def open_map(root: Path, model: int = 0) -> tuple[Workspace, Model]:
     """A workspace and the map in it.
 
+    Args:
+        model: which of its models; 0 is the largest, 1, 2, ... those that don't connect to it.
+
     Raises:
-        TpsfmError: `root` is no workspace or holds no map yet.
+        TpsfmError: `root` is no workspace, holds no map yet, or not that model.
     """
     workspace = Workspace.open(root)
     if not (workspace.sparse / "images.bin").exists():
         raise TpsfmError(f"{root}: there is no map yet; run 'tpsfm reconstruct' or 'tpsfm map'")
+    workspace = workspace.of_model(model)
+    if not (workspace.sparse / "images.bin").exists():
+        count = len(list((Workspace.open(root).sparse).glob("[0-9]*/images.bin")))
+        raise TpsfmError(f"{root}: there is no model {model}; its map has {f'models 0 to {count}' if count else 'one'}")
     return workspace, read_model(workspace.sparse)
 
 
@@ -93,17 +124,21 @@ def diagnose(workspace: Workspace, registered: list[str]) -> dict[str, str]:
     if source:
         left_out = [name for name in names if name not in registered]
         return {name: unreadable.get(name, f"no pose of it in {source}") for name in left_out}
-    from tpsfm.colmap import PairTable
+    from tpsfm.colmap import PairTable, photos_from_one_point
 
     with FeatureStore(workspace.features) as features:
         keypoints = {name: features.count(name) for name in photos}
     with PairTable(workspace.database) as table:
         matches, inliers = table.counts()
-    return why_left_out(names, registered, unreadable, keypoints, matches, inliers)
+    partner = photos_from_one_point(workspace.database, set(photos) - set(registered))
+    return why_left_out(names, registered, unreadable, keypoints, matches, inliers, partner)
 
 
-def describe(workspace: Workspace) -> list[str]:
-    """Lines for the user on what is in a workspace."""
+def describe(workspace: Workspace, model: int = 0) -> list[str]:
+    """Lines for the user on what is in a workspace, or in one of its smaller models."""
+    if model:
+        figures = summary(open_map(workspace.root, model)[1])
+        return [f"registered          {len(figures['registered'])} photos", *_figures(figures)]
     manifest = workspace.manifest
     lines = []
     result = manifest.get("result")
@@ -113,16 +148,16 @@ def describe(workspace: Workspace) -> list[str]:
     else:
         lines += [
             f"registered          {result['registered']} of {result['photos']} photos",
-            f"points              {result['points']:,}",
-            f"mean track length   {result['mean_track_length']:.2f}",
-            f"reprojection error  {result['reprojection_error']:.2f} px",
+            *_figures(result),
             *_in_the_world(workspace),
+            *(f"from one point      {', '.join(group)}" for group in result.get("from_one_point", [])),
             *_turns(manifest),
             *_mapper(manifest),
             *_exactness(manifest["stages"].get(Alignment.name, {}).get("counts", {})),
         ]
         lines += [
-            f"another model       {n} photos in {workspace.sparse / m}" for m, n in result["other_models"].items()
+            f"{f'model {number}':19} {count} photos that don't connect to these: --model {number}"
+            for number, count in result["other_models"].items()
         ]
     seconds = [
         f"{stage.title} {manifest['stages'][stage.name]['seconds']:.1f} s"
@@ -131,11 +166,23 @@ def describe(workspace: Workspace) -> list[str]:
     ]
     if seconds:
         lines.append(f"time                {', '.join(seconds)}")
+    elsewhere = (result or {}).get("in_other_models", {})
+    if elsewhere:
+        lines.append(f"in other models ({len(elsewhere)}):")
+        lines += [f"  {name}: in model {number}" for name, number in elsewhere.items()]
     left_out = manifest.get("left_out", {})
     if left_out:
         lines.append(f"left out ({len(left_out)}):")
         lines += [f"  {name}: {reason}" for name, reason in left_out.items()]
     return lines
+
+
+def _figures(result: dict[str, Any]) -> list[str]:
+    return [
+        f"points              {result['points']:,}",
+        f"mean track length   {result['mean_track_length']:.2f}",
+        f"reprojection error  {result['reprojection_error']:.2f} px",
+    ]
 
 
 def _turns(manifest: dict[str, Any]) -> list[str]:

@@ -35,6 +35,7 @@ class Facts:
         seconds: wall time by stage, in the order the stages ran.
         options, versions: shown as they are.
         other_models: by model name, the number of photos in each further model.
+        in_other_models: by name, the model of each photo that is in a further one only.
         aligned: what alignment gave, as its stage counts it ("error_before", "error_after", "observations", "kept");
             empty where the map isn't aligned.
         notes: sentences on how the map was made.
@@ -49,16 +50,18 @@ class Facts:
     options: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     other_models: Mapping[str, int] = field(default_factory=dict)
+    in_other_models: Mapping[str, str] = field(default_factory=dict)
     aligned: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     images: Path | None = None
     world: Mapping[str, Any] | None = None
 
 
-def write_report(workspace: Workspace, model: Model, world: Mapping[str, Any] | None = None) -> None:
+def write_report(workspace: Workspace, model: Model | None, world: Mapping[str, Any] | None = None) -> None:
     """Write a workspace's `report`: its map, why each missing photo is missing, cameras, times and options.
 
     Args:
+        model: its map; None where there is none.
         world: the content of its georeference.json, if any.
 
     Raises:
@@ -67,14 +70,16 @@ def write_report(workspace: Workspace, model: Model, world: Mapping[str, Any] | 
     manifest = workspace.manifest
     left_out = manifest.get("left_out", {})
     images = Path(manifest["images"])
+    elsewhere = manifest.get("result", {}).get("in_other_models", {})
     facts = Facts(
-        title=f"Map of {images.name or images}",
-        total=len(set(model.images) | set(left_out)),
+        title=f"Map of {images.name or images}" if model else f"No map of {images.name or images}",
+        total=len({*(model.images if model else ()), *elsewhere, *left_out}),
         left_out=left_out,
         seconds={name: stage["seconds"] for name, stage in manifest["stages"].items()},
         options=manifest["options"],
         versions=manifest["versions"],
         other_models=manifest.get("result", {}).get("other_models", {}),
+        in_other_models=elsewhere,
         aligned=manifest["stages"].get("align", {}).get("counts", {}),
         notes=_notes(manifest),
         images=images,
@@ -90,6 +95,8 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
     mapper = manifest["stages"].get("map", {}).get("counts", {}).get("mapper")
     if (manifest["options"].get("mapper"), mapper) == ("auto", "global"):
         notes.append("Incremental mapping left parts: this map is the global mapper's.")
+    for group in manifest.get("result", {}).get("from_one_point", []):
+        notes.append(f"Taken from one point, so that they give each other no depth: {', '.join(group)}.")
     return notes
 
 
@@ -107,7 +114,7 @@ def page(model: Model | None, facts: Facts) -> str:
         charts = _charts(model)
         picture = jpeg_uri(splat(scene_of(model, max_points=300_000), (1600, 1000)), 85)
     registered = [] if model is None else list(model.images)
-    thumbnails = _thumbnails(facts.images, [*registered, *facts.left_out])
+    thumbnails = _thumbnails(facts.images, [*registered, *facts.in_other_models, *facts.left_out])
     return render(
         "report.html",
         title=facts.title,
@@ -119,6 +126,7 @@ def page(model: Model | None, facts: Facts) -> str:
         picture=picture,
         charts=charts,
         thumbnails=thumbnails,
+        elsewhere=[(thumbnails.get(name), name, f"in model {n}") for name, n in sorted(facts.in_other_models.items())],
         left_out=[(thumbnails.get(name), name, reason) for name, reason in sorted(facts.left_out.items())],
     )
 
