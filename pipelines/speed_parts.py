@@ -107,7 +107,8 @@ def match_by_tpsfm(made: list[np.ndarray], threads: int) -> tuple[float, list[np
         start = time.perf_counter()
         with FeatureStore(Path(folder) / "features.h5") as store:
             matcher = MutualNearest("cpu")
-            found = dict(in_parallel(matcher.match, pair_features(matcher, store.read, pairs)))
+            jobs = pair_features(lambda name: matcher.prepare(store.read(name)), pairs)
+            found = dict(in_parallel(matcher.match, jobs))
         seconds = time.perf_counter() - start
         return seconds, [found[pair][0] for pair in pairs]
 

@@ -133,3 +133,21 @@ def test_camera_groups():
         groups("sometimes")
     with pytest.raises(TpsfmError, match="no camera model"):
         colmap.write_images("x.db", {"a": INFO}, {"a": 0}, None, "LENS")
+
+
+def test_a_thousand_random_matches_are_no_geometry(tmp_path):
+    """COLMAP alone finds 33 that agree, in half a second; a true pair with as many outliers as inliers stays."""
+    rng = np.random.default_rng(0)
+    names, random = ["a.jpg", "b.jpg", "c.jpg"], rng.uniform((0, 0), (1024, 768), (1000, 2))
+    seen = rng.uniform((-4, -3, 4), (4, 3, 12), (1000, 3))
+    views = [800 * x[:, :2] / x[:, 2:] + (512, 384) for x in (seen, seen + np.array([1.0, 0.2, 0.3]))]
+    views[1][::2] = random[::2]
+    points = dict(zip(names, [*views, random], strict=True))
+    keys = {("a.jpg", "b.jpg"): "key", ("a.jpg", "c.jpg"): "key"}
+    with colmap.PairTable(tmp_path / "database.db", create=True) as table:
+        for pair in table.retain(names, keys):
+            table.write(pair, np.stack([np.arange(1000)] * 2, 1), "key")
+    infos = dict.fromkeys(names, INFO)
+    colmap.write_images(tmp_path / "database.db", infos, colmap.group_cameras(infos, "single"), points.__getitem__)
+    _, inliers = colmap.verify_matches(tmp_path / "database.db", threads=1)
+    assert inliers["a.jpg", "c.jpg"] == 0 and inliers["a.jpg", "b.jpg"] > 450

@@ -170,7 +170,7 @@ def features(tmp_path, monkeypatch):
 
 
 def match_pairs(matcher, read, pairs, **limits):
-    return in_parallel(matcher.match, pair_features(matcher, read, pairs, **limits))
+    return in_parallel(matcher.match, pair_features(lambda name: matcher.prepare(read(name)), pairs, **limits))
 
 
 @pytest.mark.parametrize("memory", [1, 3 * BYTES, 1 << 30])

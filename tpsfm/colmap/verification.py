@@ -14,10 +14,12 @@ import numpy as np
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.pair_table import NO_GEOMETRY, Pair, PairTable
+from tpsfm.matching.screening import least_inliers, may_agree
 from tpsfm.parallel import in_parallel
 
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
 _MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
+_METHOD = 1  # counts changes after which pairs are verified again
 _OTHER_ID = 1_000_000_000  # beyond any camera's id
 
 
@@ -29,9 +31,10 @@ def verify_matches(
 ) -> tuple[int, dict[Pair, int]]:
     """Estimate the two-view geometry of every pair with matches and write it to the database.
 
-    A geometry that is there already from the same matches, cameras and seed stays; each new one is in the file as soon
-    as it is made, so a process that is killed loses none. A pair's random choices depend on the seed alone, not on the
-    other pairs or the threads.
+    A pair is screened first, which takes a tenth of the time, and the more matches it has, the more of them must agree
+    (see `tpsfm.matching.screening`). A geometry that is there already from the same matches, cameras and seed stays;
+    each new one is in the file as soon as it is made, so a process that is killed loses none. A pair's random choices
+    depend on the seed alone, not on the other pairs or the threads.
 
     Args:
         path: a database with images and, by a `PairTable`, matches.
@@ -52,7 +55,8 @@ def verify_matches(
         lenses = {camera.camera_id: _lens(camera) for camera in db.read_all_cameras()}
     lens_of = {image.name: lenses[image.camera_id] for image in images.values()}
     with PairTable(path) as table:
-        todo = table.to_verify({(a, b): _digest(key, lens_of[a], lens_of[b], seed) for (a, b), key in matched.items()})
+        made_of = {(a, b): (key, lens_of[a], lens_of[b], seed, _METHOD) for (a, b), key in matched.items()}
+        todo = table.to_verify({pair: _digest(*parts) for pair, parts in made_of.items()})
         total = len(table.counts()[0])
     report = progress or (lambda done, total: None)
     report(total - len(todo), total)
@@ -79,9 +83,6 @@ def two_view_geometries(
     db: Any, images: dict[int, Any], pairs: list[tuple[int, int]], seed: int, threads: int
 ) -> Iterator[tuple[int, int, Any]]:
     """(image id, image id, two-view geometry) of each pair of image ids with matches in a database, in order."""
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.random_seed = seed
-    options.ransac.max_num_trials = _MAX_TRIALS
     threads = threads if threads > 0 else os.cpu_count() or 1
     cameras = {camera.camera_id: camera for camera in db.read_all_cameras()}
     # Where one camera of unknown focal length took both photos, COLMAP solves for that focal length too: three
@@ -94,12 +95,26 @@ def two_view_geometries(
 
     def arguments(first: int, second: int) -> tuple:
         camera0, camera1 = cameras[images[first].camera_id], others[images[second].camera_id]
-        return camera0, points(first), camera1, points(second), db.read_matches(first, second), options
+        return camera0, points(first), camera1, points(second), db.read_matches(first, second), seed
 
     jobs = ((pair, arguments(*pair)) for pair in pairs)
-    estimate = pycolmap.estimate_two_view_geometry  # releases the GIL
-    for (first, second), geometry in in_parallel(estimate, jobs, threads, 4 * threads):
+    for (first, second), geometry in in_parallel(_estimate, jobs, threads, 4 * threads):
         yield first, second, geometry
+
+
+def _estimate(
+    camera0: Any, points0: np.ndarray, camera1: Any, points1: np.ndarray, matches: np.ndarray, seed: int
+) -> Any:
+    """The two-view geometry of two images from their cameras, keypoints and matches; the GIL is released."""
+    sizes = (camera0.width, camera0.height), (camera1.width, camera1.height)
+    straight = not any("FISHEYE" in camera.model.name for camera in (camera0, camera1))
+    if straight and not may_agree(points0, points1, matches, sizes, seed=seed):
+        return pycolmap.TwoViewGeometry({"config": pycolmap.TwoViewGeometryConfiguration.DEGENERATE})
+    options = pycolmap.TwoViewGeometryOptions()
+    options.min_num_inliers = least_inliers(len(matches), sizes)
+    options.ransac.random_seed = seed
+    options.ransac.max_num_trials = _MAX_TRIALS
+    return pycolmap.estimate_two_view_geometry(camera0, points0, camera1, points1, matches, options)
 
 
 def _renamed(camera: Any) -> Any:

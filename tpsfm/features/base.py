@@ -48,8 +48,8 @@ class Features:
         none = np.zeros((0, 2), np.float32)
         return cls(none, none[:, 0], np.zeros((0, dim), np.float32), image_size)
 
-    def select(self, index: np.ndarray) -> Features:
-        """The features at `index` (a boolean mask [N] or integers)."""
+    def select(self, index: np.ndarray | slice) -> Features:
+        """The features at `index` (a boolean mask [N], integers or a slice)."""
         return Features(self.keypoints[index], self.scores[index], self.descriptors[index], self.image_size)
 
 

@@ -135,7 +135,7 @@ class Extension:
         pairs = _pairs(added)
         with FeatureStore(new.features) as features, progress.bar("matches", len(pairs)) as update:
             matcher = self.map.matcher
-            jobs = pair_features(matcher, features.read, pairs)
+            jobs = pair_features(lambda name: matcher.prepare(features.read(name)), pairs)
 
             def matches() -> Iterator[tuple[str, str, np.ndarray]]:
                 for done, ((a, b), (found, _)) in enumerate(in_parallel(matcher.match, jobs), 1):

@@ -22,8 +22,8 @@ log = logging.getLogger("tpsfm")
 class Matching(Stage):
     """Matches every pair of pairs.txt into database.db; pairs under the same key stay, those of other runs go.
 
-    The key of a pair is a digest of its photos' keys and the matcher's fingerprint. `run` raises TpsfmError where the
-    matcher or the device isn't there.
+    The key of a pair is a digest of its photos' keys, the matcher's fingerprint and how many keypoints screen it. `run`
+    raises TpsfmError where the matcher or the device isn't there.
     """
 
     name: ClassVar[str] = "match"
@@ -32,7 +32,9 @@ class Matching(Stage):
     matcher: str = option("nearest", "nearest (mutual nearest neighbours) or a plug-in's name.")
     min_similarity: float | None = option(None, "Least cosine similarity of a match.", least=-1.0, most=1.0)
     ratio: float | None = option(None, "Lowe's ratio; the features' own if left out, 1: off.", above=0.0, most=1.0)
-
+    screening_keypoints: int = option(
+        1024, "Keypoints matched first, the others where enough of those agree; 0: all at once.", least=0
+    )
     match_memory: int = option(256, "MiB of features held at a time while pairs are matched.", least=1)
 
     def create_matcher(self, extractor: type[Extractor]) -> Matcher:
@@ -42,10 +44,12 @@ class Matching(Stage):
     def _work(self, workspace: Workspace, progress: Progress) -> Done:
         from tpsfm.colmap import PairTable
         from tpsfm.matching.batch import pair_features
+        from tpsfm.matching.screening import match_screened
 
         photos, pairs = photo_keys(workspace), chosen_pairs(workspace)
         matcher = self.create_matcher(Extraction.recorded(workspace).extractor_class)
-        keys = {(a, b): digest([photos[a], photos[b], matcher.fingerprint]) for a, b in pairs}
+        method = [matcher.fingerprint, self.screening_keypoints]
+        keys = {(a, b): digest([photos[a], photos[b], *method]) for a, b in pairs}
         with (
             FeatureStore(workspace.features) as features,
             PairTable(workspace.database, create=True) as table,
@@ -56,8 +60,9 @@ class Matching(Stage):
                 log.warning("matches are kept in database.db now and made again; matches.h5 is of no use any more")
             kept = len(pairs) - len(todo)
             update(kept, len(pairs))
-            jobs = pair_features(matcher, features.read, todo, self.match_memory << 20)
-            for done, (pair, (matches, _)) in enumerate(in_parallel(matcher.match, jobs), kept + 1):
+            pairs_of = pair_features(lambda name: matcher.prepare(features.read(name)), todo, self.match_memory << 20)
+            jobs = ((pair, (matcher, *both, self.screening_keypoints)) for pair, both in pairs_of)
+            for done, (pair, matches) in enumerate(in_parallel(match_screened, jobs), kept + 1):
                 table.write(pair, matches, keys[pair])
                 update(done, len(pairs))
         return Done(digest(sorted(keys.values())), len(todo), kept, {"pairs": len(pairs)})
