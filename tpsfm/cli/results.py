@@ -1,4 +1,4 @@
-"""`tpsfm import`, `info`, `view`, `export` and `undistort`: what is in a map."""
+"""`tpsfm import`, `merge`, `info`, `view`, `export` and `undistort`: what is in a map."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ def import_(model: Path, images: Path, out: Path) -> None:
 
     progress = terminal()
     for line in describe(import_model(model, images, out)):
+        progress.say(line)
+
+
+@click.command("merge")
+@click.argument("maps", type=FOLDER, nargs=-1, required=True)
+@click.argument("out", type=FOLDER)
+@example("tpsfm merge north/ south/ both/\n  tpsfm merge map/ one/     # the models of one map")
+def merge_(maps: tuple[Path, ...], out: Path) -> None:
+    """Make one map of those in MAPS, two workspaces or one with several models, in the new workspace OUT.
+
+    They are joined by the points that photos of both show, which are matched with each other, else by GPS; where they
+    don't agree, the reason is told. OUT has links to the photos and goes on as any other map.
+    """
+    from tpsfm.reconstruction.merging import merge
+    from tpsfm.reconstruction.report import describe
+
+    if len(maps) > 2:
+        raise TpsfmError("two maps are merged at a time; merge the result with the next one")
+    progress = terminal()
+    for line in describe(merge(maps[0], maps[1] if len(maps) == 2 else None, out, progress)):
         progress.say(line)
 
 

@@ -20,6 +20,11 @@ def to_enu(places: np.ndarray, origin: np.ndarray) -> np.ndarray:
     return (_ecef(places) - _ecef(origin[None])) @ _axes(origin).T
 
 
+def from_enu(metres: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """WGS84 latitude, longitude and altitude [N, 3] of metres [N, 3] east, north and up of an origin."""
+    return np.asarray(_WGS84.ecef_to_ellipsoid(metres @ _axes(origin) + _ecef(origin[None])))
+
+
 def ecef_from_enu(origin: np.ndarray) -> np.ndarray:
     """float64 [4, 4]: from metres east, north and up of an origin to WGS84's geocentric coordinates."""
     matrix = np.eye(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,14 @@ def verified_inliers(path: str | Path) -> dict[Pair, int]:
     """The number of verified matches of every pair of names that has matches."""
     with PairTable(path) as table:
         return table.counts()[1]
+
+
+def verified_matches(path: str | Path, names: Container[str]) -> dict[Pair, np.ndarray]:
+    """The verified matches, uint32 [M, 2], of each pair of such names that has some."""
+    pairs = [pair for pair, count in verified_inliers(path).items() if count and all(name in names for name in pair)]
+    with open_database(path) as db:
+        ids = {image.name: image.image_id for image in db.read_all_images()}
+        return {(a, b): db.read_two_view_geometry(ids[a], ids[b]).inlier_matches for a, b in pairs}
 
 
 def count_inliers(geometry: Any) -> int:

@@ -41,9 +41,8 @@ class Mapping(Stage):
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         from tpsfm import colmap
 
-        verified = key_of(workspace, Verification, "tpsfm map")
         known = None if self.poses is None else self._known(workspace, self.poses)
-        key = digest([verified, self.mapper if known is None else as_json(known), self.seed])
+        key = self.key(workspace, known)
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
         database, images, count = workspace.database, Path(workspace.manifest["images"]), len(photo_keys(workspace))
@@ -63,6 +62,11 @@ class Mapping(Stage):
         if not models:  # an earlier run's
             shutil.rmtree(workspace.mapped, ignore_errors=True)
         return Done(key, 1, counts={"models": len(models), "mapper": mapper})
+
+    def key(self, workspace: Workspace, known: Model | None = None) -> str:
+        """The key of a map of a workspace's verified matches, at known poses if there are any."""
+        verified = key_of(workspace, Verification, "tpsfm map")
+        return digest([verified, self.mapper if known is None else as_json(known), self.seed])
 
     def _known(self, workspace: Workspace, source: Path) -> Model:
         """The known poses of the photos that have features.

@@ -1,0 +1,106 @@
+"""Two maps made one."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import tpsfm
+from tests.support.localizing import command, noise
+from tests.support.pictures import save
+from tpsfm.colmap import read_model
+from tpsfm.errors import TpsfmError
+from tpsfm.evaluation.poses import aligned_errors, load_poses
+from tpsfm.io.workspace import Workspace
+from tpsfm.reconstruction.merging import merge
+
+OPTIONS = {"features": "sift", "max_keypoints": 1500, "threads": 1, "turned": False}
+
+
+def mapped(courtyard, folder, numbers, rename=None, **options):
+    """A map of some photos of the courtyard."""
+    photos = sorted((courtyard / "images").iterdir())
+    for number in numbers:
+        name = photos[number].name if rename is None else f"{rename}{number}.jpg"
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos[number], folder / "images" / name)
+    return tpsfm.reconstruct(folder / "images", folder / "map", **{**OPTIONS, **options}).root
+
+
+@pytest.fixture(scope="module")
+def halves(courtyard, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("halves")
+    return mapped(courtyard, folder / "even", range(0, 10, 2)), mapped(courtyard, folder / "odd", range(1, 10, 2))
+
+
+def test_two_halves_without_a_common_photo(halves, courtyard, tmp_path):
+    code, said = command("merge", *halves, tmp_path / "both")
+    assert code == 0 and "registered          10 of 10 photos" in said
+    workspace = Workspace.open(tmp_path / "both")
+    metres, degrees = aligned_errors(load_poses(courtyard / "gt.json"), read_model(workspace.sparse).images)
+    assert len(metres) == 10 and metres.max() < 0.05 and degrees.max() < 0.5
+    counts = workspace.manifest["stages"]["map"]["counts"]
+    assert counts["seam_points"] > 100 and counts["seam_error"] < 1 and counts["shared_photos"] == 0
+    found = tpsfm.Map(tmp_path / "both").localize(courtyard / "images/view_004.jpg")
+    assert found.pose is not None
+    before = (workspace.mapped / "images.bin").read_bytes()
+    assert command("map", tmp_path / "both", "--no-align", "--threads", 1)[0] == 0
+    assert (workspace.mapped / "images.bin").read_bytes() == before
+    again = tpsfm.reconstruct(tmp_path / "both/images", tmp_path / "both", **OPTIONS)
+    assert again.manifest["stages"]["extract"]["counts"]["photos"] == 10
+
+
+def test_photos_of_both_under_other_names(halves, courtyard, tmp_path):
+    other = mapped(courtyard, tmp_path / "other", (1, 2, 3, 4, 7), rename="a")
+    model = read_model(merge(halves[0], other, tmp_path / "both").sparse)
+    truth = load_poses(courtyard / "gt.json")
+    names = {f"a{number}.jpg": f"view_{number:03}.jpg" for number in (1, 3, 7)}
+    assert sorted(model.images) == sorted([*(f"view_{n:03}.jpg" for n in range(0, 10, 2)), *names])
+    images = {names.get(name, name): pose for name, pose in model.images.items()}
+    assert aligned_errors(truth, images)[0].max() < 0.05
+
+
+def test_what_cannot_be_merged(halves, courtyard, tmp_path):
+    def refused(said, *arguments):
+        with pytest.raises(TpsfmError, match=said):
+            merge(*arguments)
+        assert not (tmp_path / "out").exists()
+
+    out = tmp_path / "out"
+    refused("has one model only", halves[0], None, out)
+    refused("is not a workspace", halves[0], tmp_path, out)
+    few = mapped(courtyard, tmp_path / "few", (1, 3, 5), max_keypoints=900)
+    refused("have other features, weights or limits", halves[0], few, out)
+    rng = np.random.default_rng(0)
+    strange = tmp_path / "strange"
+    shutil.copytree(halves[1], strange)
+    model = read_model(strange / "sparse")
+    _shuffle(strange / "sparse", rng.permutation(len(model.points)))
+    refused("don't fit each other: .* points that photos of both show agree", halves[0], strange, out)
+    assert command("merge", halves[0], halves[1], halves[0])[1].startswith(f"Error: {halves[0]} holds files already")
+
+
+def test_maps_of_two_places(halves, courtyard, tmp_path):
+    picture = noise((900, 1200))
+    for number in range(3):
+        save(tmp_path / f"flat/images/{number}.png", picture[40 * number : 40 * number + 700, 90 * number :][:, :960])
+    try:
+        flat = tpsfm.reconstruct(tmp_path / "flat/images", tmp_path / "flat/map", **OPTIONS).root
+    except TpsfmError:
+        pytest.skip("no map of a flat picture")
+    with pytest.raises(TpsfmError, match="points in common, too few to merge"):
+        merge(halves[0], flat, tmp_path / "out")
+
+
+def _shuffle(folder, order):
+    """Give the points of a model each other's places."""
+    import zlib  # noqa: F401  before pycolmap
+
+    import pycolmap
+
+    model = pycolmap.Reconstruction(folder)
+    ids = list(model.points3D)
+    places = [model.point3D(i).xyz.copy() for i in ids]
+    for i, j in zip(ids, order, strict=True):
+        model.point3D(i).xyz = places[j]
+    model.write_binary(folder)
