@@ -8,7 +8,7 @@ import pytest
 import tpsfm
 from tests.support.localizing import command, noise
 from tests.support.pictures import save
-from tpsfm.colmap import read_model
+from tpsfm.colmap import PairTable, read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import aligned_errors, load_poses
 from tpsfm.io.workspace import Workspace
@@ -39,6 +39,9 @@ def test_two_halves_without_a_common_photo(halves, courtyard, tmp_path):
     workspace = Workspace.open(tmp_path / "both")
     metres, degrees = aligned_errors(load_poses(courtyard / "gt.json"), read_model(workspace.sparse).images)
     assert len(metres) == 10 and metres.max() < 0.05 and degrees.max() < 0.5
+    assert workspace.manifest["stages"]["match"]["counts"]["pairs"] == 45
+    with PairTable(halves[0] / "database.db") as one, PairTable(workspace.database) as all_:
+        assert one.matched().items() <= all_.matched().items()  # matches that there are aren't made again
     counts = workspace.manifest["stages"]["map"]["counts"]
     assert counts["seam_points"] > 100 and counts["seam_error"] < 1 and counts["shared_photos"] == 0
     found = tpsfm.Map(tmp_path / "both").localize(courtyard / "images/view_004.jpg")

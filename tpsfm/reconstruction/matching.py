@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from tpsfm.features import Extractor
 from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.matching import Matcher, matcher_class
+from tpsfm.pairs.selection import Pair
 from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
@@ -41,6 +43,11 @@ class Matching(Stage):
         """The matcher that the options name, for the features of an extractor."""
         return matcher_class(self.matcher).create(extractor, self.device, self.min_similarity, self.ratio)
 
+    def keys_of(self, pairs: Iterable[Pair], photos: Mapping[str, str], matcher: Matcher) -> dict[Pair, str]:
+        """The keys of pairs of photos, whose keys are given by name."""
+        method = [matcher.fingerprint, self.screening_keypoints]
+        return {(a, b): digest([photos[a], photos[b], *method]) for a, b in pairs}
+
     def _work(self, workspace: Workspace, progress: Progress) -> Done:
         from tpsfm.colmap import PairTable
         from tpsfm.matching.batch import pair_features
@@ -48,8 +55,7 @@ class Matching(Stage):
 
         photos, pairs = photo_keys(workspace), chosen_pairs(workspace)
         matcher = self.create_matcher(Extraction.recorded(workspace).extractor_class)
-        method = [matcher.fingerprint, self.screening_keypoints]
-        keys = {(a, b): digest([photos[a], photos[b], *method]) for a, b in pairs}
+        keys = self.keys_of(pairs, photos, matcher)
         with (
             FeatureStore(workspace.features) as features,
             PairTable(workspace.database, create=True) as table,

@@ -196,7 +196,7 @@ def _pair(workspaces: list[Workspace], out: Workspace, parts: list[Part], stages
     write_pairs(out.pairs, chosen)
     out.finish(Pairing.name, digest(chosen), 0.0, pairs=len(chosen), method="merged")
     matcher = stages.matching.create_matcher(stages.features.extractor_class)
-    keys = {(a, b): digest([photos[a], photos[b], matcher.fingerprint]) for a, b in matches}
+    keys = stages.matching.keys_of(matches, photos, matcher)
     with PairTable(out.database, create=True) as table:
         table.retain(photos, keys)
         for found, rows in matches.items():
