@@ -96,6 +96,23 @@ def test_a_run_without_a_map_leaves_none(courtyard, tmp_path):
     assert "no map yet" in told and "align" not in told and "view_002.jpg" not in told
 
 
+def test_a_banner_over_all_photos_is_left_out_and_told(courtyard, tmp_path):
+    banner = Image.fromarray(np.dstack([noise((70, 480))] * 3))
+    (tmp_path / "photos").mkdir()
+    for path in sorted((courtyard / "images").iterdir())[:6]:
+        photo = Image.open(path)
+        exif = photo.getexif()
+        photo.paste(banner, (0, 290))
+        photo.save(tmp_path / "photos" / path.name, quality=95, exif=exif)
+    status, told = command("reconstruct", tmp_path / "photos", tmp_path / "map", "--features", "sift")
+    assert status == 0, told
+    assert "overlay             the same in 6 photos" in told and "warning: something lies over 6 photos" in told
+    assert "Something lies over 6 photos" in (tmp_path / "map/report.html").read_text()
+    images = read_model(tmp_path / "map/sparse").images
+    truth = {name: pose for name, pose in load_poses(courtyard / "gt.json").items() if name in images}
+    assert len(images) == 6 and aligned_errors(truth, images)[0].max() < 0.05
+
+
 def test_two_photos_make_a_map(courtyard, tmp_path):
     photos_of(courtyard, tmp_path / "photos", 3, 4)
     photos_of(courtyard, tmp_path / "query", 2)

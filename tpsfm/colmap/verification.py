@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tpsfm.colmap.convention import from_colmap
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.pair_table import NO_GEOMETRY, Pair, PairTable
+from tpsfm.matching.overlay import MatchedPair, Overlay
 from tpsfm.matching.screening import least_inliers, may_agree
 from tpsfm.parallel import in_parallel
 
@@ -28,19 +30,21 @@ def verify_matches(
     seed: int = 0,
     threads: int = -1,
     progress: Callable[[int, int], None] | None = None,
+    overlay: Overlay | None = None,
 ) -> tuple[int, dict[Pair, int]]:
     """Estimate the two-view geometry of every pair with matches and write it to the database.
 
     A pair is screened first, which takes a tenth of the time, and the more matches it has, the more of them must agree
-    (see `tpsfm.matching.screening`). A geometry that is there already from the same matches, cameras and seed stays;
-    each new one is in the file as soon as it is made, so a process that is killed loses none. A pair's random choices
-    depend on the seed alone, not on the other pairs or the threads.
+    (see `tpsfm.matching.screening`). A geometry that is there already from the same matches, cameras, overlay and seed
+    stays; each new one is in the file as soon as it is made, so a process that is killed loses none. A pair's random
+    choices depend on the seed alone, not on the other pairs or the threads.
 
     Args:
         path: a database with images and, by a `PairTable`, matches.
         seed: of RANSAC.
         threads: how many to use; -1 for all cores.
         progress: called with (pairs done, pairs in all) at first and after each pair.
+        overlay: what lies over the photos; its matches take no part.
 
     Returns:
         How many pairs were verified now, and the number of inliers of every pair; 0 where no geometry was found.
@@ -54,14 +58,15 @@ def verify_matches(
         images = {image.image_id: image for image in db.read_all_images()}
         lenses = {camera.camera_id: _lens(camera) for camera in db.read_all_cameras()}
     lens_of = {image.name: lenses[image.camera_id] for image in images.values()}
+    common = (seed, overlay.digest) if overlay else (seed,)
     with PairTable(path) as table:
-        made_of = {(a, b): (key, lens_of[a], lens_of[b], seed, _METHOD) for (a, b), key in matched.items()}
+        made_of = {(a, b): (key, lens_of[a], lens_of[b], *common, _METHOD) for (a, b), key in matched.items()}
         todo = table.to_verify({pair: _digest(*parts) for pair, parts in made_of.items()})
         total = len(table.counts()[0])
     report = progress or (lambda done, total: None)
     report(total - len(todo), total)
     with open_database(path) as db:
-        geometries = two_view_geometries(db, images, todo, seed, threads)
+        geometries = two_view_geometries(db, images, todo, seed, threads, overlay)
         for done, (first, second, geometry) in enumerate(geometries, total - len(todo) + 1):
             db.write_two_view_geometry(first, second, geometry)
             report(done, total)
@@ -88,7 +93,12 @@ def count_inliers(geometry: Any) -> int:
 
 
 def two_view_geometries(
-    db: Any, images: dict[int, Any], pairs: list[tuple[int, int]], seed: int, threads: int
+    db: Any,
+    images: dict[int, Any],
+    pairs: list[tuple[int, int]],
+    seed: int,
+    threads: int,
+    overlay: Overlay | None = None,
 ) -> Iterator[tuple[int, int, Any]]:
     """(image id, image id, two-view geometry) of each pair of image ids with matches in a database, in order."""
     threads = threads if threads > 0 else os.cpu_count() or 1
@@ -103,7 +113,12 @@ def two_view_geometries(
 
     def arguments(first: int, second: int) -> tuple:
         camera0, camera1 = cameras[images[first].camera_id], others[images[second].camera_id]
-        return camera0, points(first), camera1, points(second), db.read_matches(first, second), seed
+        matches = db.read_matches(first, second)
+        if overlay:
+            ends = (from_colmap(points(i)[rows]) for i, rows in zip((first, second), matches.T, strict=True))
+            pair = MatchedPair((camera0.width, camera0.height), *ends)
+            matches = matches[overlay.without(pair, (camera1.width, camera1.height))]
+        return camera0, points(first), camera1, points(second), matches, seed
 
     jobs = ((pair, arguments(*pair)) for pair in pairs)
     for (first, second), geometry in in_parallel(_estimate, jobs, threads, 4 * threads):

@@ -18,6 +18,7 @@ from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.diagnosis import FROM_ONE_POINT, groups_from_one_point, why_left_out
 from tpsfm.reconstruction.mapping import Mapping
+from tpsfm.reconstruction.verification import Verification
 from tpsfm.reconstruction.world import read_georeference
 from tpsfm.view.report import write_report
 
@@ -151,6 +152,7 @@ def describe(workspace: Workspace, model: int = 0) -> list[str]:
             *_figures(result),
             *_in_the_world(workspace),
             *(f"from one point      {', '.join(group)}" for group in result.get("from_one_point", [])),
+            *_overlay(manifest),
             *_turns(manifest),
             *_mapper(manifest),
             *_exactness(manifest["stages"].get(Alignment.name, {}).get("counts", {})),
@@ -183,6 +185,13 @@ def _figures(result: dict[str, Any]) -> list[str]:
         f"mean track length   {result['mean_track_length']:.2f}",
         f"reprojection error  {result['reprojection_error']:.2f} px",
     ]
+
+
+def _overlay(manifest: dict[str, Any]) -> list[str]:
+    """The line that tells what lies over the photos; none where nothing does."""
+    found = manifest["stages"].get(Verification.name, {}).get("counts", {}).get("overlay")
+    text = "the same in {photos} photos (a banner, a watermark, a bonnet?): {keypoints:,} keypoints left out"
+    return [f"overlay             {text.format(**found)}"] if found else []
 
 
 def _turns(manifest: dict[str, Any]) -> list[str]:

@@ -92,6 +92,12 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
     notes = []
     if manifest.get("turns"):
         notes.append(f"{len(manifest['turns'])} photos are turned against the others.")
+    overlay = manifest["stages"].get("verify", {}).get("counts", {}).get("overlay")
+    if overlay:
+        notes.append(
+            f"Something lies over {overlay['photos']} photos in the same place (a banner, a watermark, a bonnet?):"
+            f" {overlay['keypoints']:,} keypoints are left out."
+        )
     mapper = manifest["stages"].get("map", {}).get("counts", {}).get("mapper")
     if (manifest["options"].get("mapper"), mapper) == ("auto", "global"):
         notes.append("Incremental mapping left parts: this map is the global mapper's.")
