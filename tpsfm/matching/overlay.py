@@ -117,11 +117,11 @@ def find_overlay(pairs: Iterable[MatchedPair]) -> Overlay:
             grid = np.zeros((height, width), np.uint8)
             grid[_cells(pair.size, (pair.first[of_overlay] + pair.second[of_overlay]) / 2)] = 1
             shown.setdefault(pair.size, []).append(cv2.dilate(grid, np.ones((3, 3), np.uint8)))
-    places = {}
+    places: dict[Size, np.ndarray] = {}
     for size, grids in shown.items():
         if len(grids) >= max(MIN_PAIRS, PAIR_SHARE * could[size]):
             votes = np.sum(grids, axis=0, dtype=np.int32)
-            found = votes >= max(2, VOTE_SHARE * len(grids))
+            found = np.asarray(votes >= max(2, VOTE_SHARE * len(grids)))
             if found.any():
                 places[size] = found
     return Overlay(places)
