@@ -10,6 +10,8 @@ from tpsfm.cli import terminal
 from tpsfm.cli.options import FOLDER, MODEL, common_options, example
 from tpsfm.errors import TpsfmError
 
+FORMATS = "colmap-bin, colmap-txt, ply, nerfstudio or bundler; of a map in metres ply-utm, las, laz or geojson."
+
 
 @click.command("import")
 @click.argument("model", type=FOLDER)
@@ -54,17 +56,19 @@ def merge_(maps: tuple[Path, ...], out: Path) -> None:
 
 @click.command("export")
 @click.argument("out", type=FOLDER)
-@click.option("--format", "format_", required=True, help="colmap-bin, colmap-txt, ply, nerfstudio or bundler.")
-@click.option("--to", type=FOLDER, required=True, help="Folder to write; for ply a file.")
+@click.option("--format", "format_", required=True, help=FORMATS)
+@click.option("--to", type=FOLDER, required=True, help="Folder to write; for points and geojson a file.")
 @MODEL
-@example("tpsfm export map/ --format nerfstudio --to exported/")
+@example("tpsfm export map/ --format nerfstudio --to exported/\n  tpsfm export map/ --format laz --to points.laz")
 def export_(out: Path, format_: str, to: Path, model: int) -> None:
     """Write the map of OUT for another program."""
     from tpsfm import colmap
     from tpsfm.reconstruction.report import open_map
+    from tpsfm.reconstruction.world import read_georeference
 
     workspace, _ = open_map(out, model)
-    click.echo(colmap.export(workspace.sparse, format_, to, Path(workspace.manifest["images"])))
+    images = Path(workspace.manifest["images"])
+    click.echo(colmap.export(workspace.sparse, format_, to, images, read_georeference(workspace)))
 
 
 @click.command("undistort")

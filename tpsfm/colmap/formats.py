@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.ply import write_ply
 from tpsfm.colmap.reader import read_model
+from tpsfm.colmap.world_formats import WORLD_WRITERS
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera, Model
-from tpsfm.io.atomic import write_atomic
 
 # nerfstudio's camera model and distortion keys, by COLMAP's camera model; the parameters follow cx, cy.
 _NERFSTUDIO = {
@@ -32,48 +34,46 @@ _BUNDLER = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 _UPSIDE = np.diag([1.0, -1.0, -1.0])  # from COLMAP's camera axes (y down, z forward) to OpenGL's
 
 
-def export(model: str | Path, format: str, out: str | Path, images: str | Path) -> Path:
+def export(
+    model: str | Path, format: str, out: str | Path, images: str | Path, world: Mapping[str, Any] | None = None
+) -> Path:
     """Write a map in another format.
 
     Args:
         model: the map's folder.
         format: one of `EXPORT_FORMATS`. `colmap-bin`, `colmap-txt`; `ply`: the coloured points;
             `nerfstudio`: transforms.json and sparse_pc.ply, in the map's own frame; `bundler`: bundle.out
-            (v0.3) and list.txt, the image origin at the principal point, as COLMAP writes it.
-        out: a file for `ply`, else a folder; made where it is missing.
+            (v0.3) and list.txt, the image origin at the principal point, as COLMAP writes it. Of a map in metres:
+            `ply-utm`, `las` and `laz`: the points in UTM; `geojson`: the cameras.
+        out: a file for `ply` and those of maps in metres, else a folder; made where it is missing.
         images: the image folder, to which nerfstudio's file points.
+        world: the content of the map's georeference.json; None for a map in its own frame.
 
     Returns:
         `out`.
 
     Raises:
-        TpsfmError: the format is unknown or can't hold a camera model or a name of this map; the map is damaged; `out`
-            can't be written.
+        TpsfmError: the format is unknown, can't hold a camera model or a name of this map, wants a map in metres or a
+            package that isn't there; the map is damaged; `out` can't be written.
     """
-    if format not in _WRITERS:
+    if format not in EXPORT_FORMATS:
         raise TpsfmError(f"no export format '{format}'; there are: {', '.join(EXPORT_FORMATS)}")
     out = Path(out)
     plain = read_model(model)  # says clearly what is missing or damaged
+    if format in WORLD_WRITERS and world is None:
+        raise TpsfmError(
+            f"'{format}' needs a map in metres, and this one is in its own frame; give it GPS positions or ground"
+            " control points: tpsfm map OUT --gps positions.csv"
+        )
     try:
-        (out.parent if format == "ply" else out).mkdir(parents=True, exist_ok=True)
-        _WRITERS[format](Path(model), plain, out, Path(images))
+        (out.parent if format == "ply" or format in WORLD_WRITERS else out).mkdir(parents=True, exist_ok=True)
+        if world is not None and format in WORLD_WRITERS:
+            WORLD_WRITERS[format](plain, out, world)
+        else:
+            _WRITERS[format](Path(model), plain, out, Path(images))
     except OSError as error:
         raise TpsfmError(f"can't write '{error.filename or out}': {error.strerror}") from None
     return out
-
-
-def write_ply(model: Model, path: str | Path) -> None:
-    """The coloured points as binary PLY; a file that is there is replaced once the new one is complete."""
-    layout = [(axis, "<f4") for axis in "xyz"] + [(color, "u1") for color in ("red", "green", "blue")]
-    vertices = np.empty(len(model.points), layout)
-    for column, axis in enumerate("xyz"):
-        vertices[axis] = model.points[:, column]
-    for column, color in enumerate(("red", "green", "blue")):
-        vertices[color] = model.colors[:, column]
-    types = {"<f4": "float", "u1": "uchar"}
-    properties = "".join(f"property {types[kind]} {name}\n" for name, kind in layout)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
-    write_atomic(Path(path), header.encode() + vertices.tobytes())
 
 
 def _write_binary(folder: Path, model: Model, out: Path, images: Path) -> None:
@@ -188,4 +188,4 @@ _WRITERS: dict[str, Callable] = {
     "nerfstudio": _write_nerfstudio,
     "bundler": _write_bundler,
 }
-EXPORT_FORMATS = tuple(_WRITERS)
+EXPORT_FORMATS = (*_WRITERS, *WORLD_WRITERS)

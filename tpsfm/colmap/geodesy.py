@@ -39,6 +39,15 @@ def utm_zone(latitude: float, longitude: float) -> tuple[int, str, int]:
     return zone, "N" if north else "S", (32600 if north else 32700) + zone
 
 
+def to_utm(places: np.ndarray, zone: int) -> np.ndarray:
+    """Easting, northing and altitude [N, 3] in metres in a zone of UTM of WGS84 places [N, 3], which lie about it."""
+    middle = np.array([places[:1, 0].sum(), 6.0 * zone - 183, 0.0])
+    both = np.concatenate([places, np.tile(middle, (2 * len(places) + 1, 1))])  # COLMAP takes the zone of most places
+    found, chosen = _WGS84.ellipsoid_to_utm(both)
+    assert chosen == zone
+    return np.asarray(found)[: len(places)]
+
+
 def from_utm(coordinates: np.ndarray, zone: int, north: bool) -> np.ndarray:
     """Latitude, longitude (WGS84, degrees) and altitude [N, 3] of easting, northing and altitude [N, 3] in metres."""
     return np.asarray(_WGS84.utm_to_ellipsoid(np.asarray(coordinates, float), zone, north))

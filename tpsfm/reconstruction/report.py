@@ -61,7 +61,7 @@ def record_map(workspace: Workspace, photos: int, others: Sequence[Path] = ()) -
         "in_other_models": elsewhere,
         "from_one_point": _from_one_point(workspace, model),
     }
-    from tpsfm.colmap.formats import write_ply
+    from tpsfm.colmap.ply import write_ply
 
     write_ply(model, workspace.points)
     workspace.save()
