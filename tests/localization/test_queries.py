@@ -6,7 +6,6 @@ import pytest
 
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera
-from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.queries import list_queries
 
 
@@ -55,9 +54,6 @@ def test_other_bad_queries(tmp_path):
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(TpsfmError, match="names no query"):
         list_queries(tmp_path / "empty.txt")
-    assert parse_camera("PINHOLE, 5, 6, 1, 2") == ("PINHOLE", [5.0, 6.0, 1.0, 2.0])
-    with pytest.raises(TpsfmError, match="PINHOLE takes 4 numbers"):
-        parse_camera("PINHOLE,5,6,1")
 
 
 def test_names_that_are_written_otherwise(tmp_path):

@@ -1,5 +1,7 @@
 """The attempts at one photo: which of them its result is, and that no two of them are mixed."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tpsfm
 from tests.support.localizing import HELD, noise
 from tpsfm.localization import acceptance, estimation, map
 from tpsfm.localization.intrinsics import simple_camera
-from tpsfm.photos import read_image
+from tpsfm.photos import read_image, read_photo
 
 
 @pytest.fixture
@@ -103,3 +105,17 @@ def test_a_foreign_photo_is_tried_at_no_turn_that_its_small_copy_does_not_tell(l
     result = learned_map.localize(noise())
     assert result.status == "failed" and result.reason
     assert matched == [5, 3] + 8 * [map.VOTING_IMAGES]
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.3, 2.0])
+def test_the_maps_own_camera_is_a_start_that_the_photo_may_refute(zoom, held_out, held_out_map, monkeypatch):
+    """A photo of the same device, focal length and size may be zoomed otherwise."""
+    photo = replace(read_photo(held_out / "queries" / HELD[0]), make="ACME", model="Phone 1")
+    true = held_out_map.localize(held_out / "queries" / HELD[0])
+    focal, *rest = true.camera.params
+    wrong = replace(true.camera, params=[zoom * focal, *rest])
+    monkeypatch.setattr(held_out_map, "_cameras", {photo.camera_key: wrong})
+    found = held_out_map.localize(photo)
+    assert found.status == "localized" and (found.camera_source == "map") == (zoom == 1)
+    assert found.camera.params[0] == pytest.approx(focal, rel=0.02)
+    assert np.linalg.norm(found.pose.center - true.pose.center) < 3 * found.position_uncertainty

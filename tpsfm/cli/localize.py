@@ -17,7 +17,7 @@ from tpsfm.errors import TpsfmError
 @click.option("--map", "map_", type=FOLDER, help="Workspace of the map; the last one built from this folder.")
 @click.option("--out", type=FOLDER, default="localization", show_default=True, help="Folder of the results.")
 @click.option("--images", type=FOLDER, help="For a list: the folder its names are relative to; its own if left out.")
-@click.option("--camera", help='Camera of all queries, "MODEL,p1,p2,..."; found out if left out.')
+@click.option("--camera", help='Camera of all queries, "MODEL,W,H,p1,p2,..."; found out if left out.')
 @click.option("--top-k", type=click.IntRange(1), default=20, show_default=True, help="Images of the map to match with.")
 @click.option("--add", is_flag=True, help="Extend the map with the localized photos, in OUT/map.")
 @MODEL

@@ -5,8 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tpsfm.colmap.cameras import CAMERA_MODES, group_cameras
+from tpsfm.colmap.cameras import CAMERA_MODES, group_cameras, possible_groups
 from tpsfm.colmap.convention import camera_from_colmap, colmap_params
+from tpsfm.colmap.given_cameras import (
+    GivenCamera,
+    GivenCameras,
+    check_parameters,
+    fit_camera,
+    is_camera,
+    parse_camera,
+    read_cameras,
+)
 from tpsfm.colmap.reader import read_model, read_observations, read_point_ids
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.poses_file import poses_of, read_poses
     from tpsfm.colmap.projection import project, unproject
     from tpsfm.colmap.refinement import Moved, refine_model
+    from tpsfm.colmap.sharing import focal_of, share_cameras
     from tpsfm.colmap.triangulation import to_binary, triangulate
     from tpsfm.colmap.undistortion import UNDISTORT_TOOLS, undistort
     from tpsfm.colmap.verification import verified_inliers, verify_matches
@@ -29,17 +39,26 @@ __all__ = [
     "EXPORT_FORMATS",
     "UNDISTORT_TOOLS",
     "AbsolutePose",
+    "GivenCamera",
+    "GivenCameras",
     "Moved",
     "PairTable",
     "absolute_pose",
     "camera_from_colmap",
+    "check_parameters",
     "colmap_params",
     "export",
     "extend_model",
+    "fit_camera",
+    "focal_of",
     "group_cameras",
+    "is_camera",
+    "parse_camera",
     "photos_from_one_point",
     "poses_of",
+    "possible_groups",
     "project",
+    "read_cameras",
     "read_model",
     "read_observations",
     "read_point_ids",
@@ -48,6 +67,7 @@ __all__ = [
     "reconstruct_global",
     "reconstruct_incremental",
     "refine_model",
+    "share_cameras",
     "to_binary",
     "triangulate",
     "undistort",
@@ -67,6 +87,7 @@ _MODULES = {  # of what needs pycolmap
     "poses_file": ("poses_of", "read_poses"),
     "projection": ("project", "unproject"),
     "refinement": ("Moved", "refine_model"),
+    "sharing": ("focal_of", "share_cameras"),
     "triangulation": ("to_binary", "triangulate"),
     "undistortion": ("UNDISTORT_TOOLS", "undistort"),
     "verification": ("verified_inliers", "verify_matches"),

@@ -1,12 +1,17 @@
-"""Bundle adjustment of a few views held in memory."""
+"""Bundle adjustment: of a model, and of a few views held in memory."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
 
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.geometry import Camera
+
+_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay once cameras are restored; COLMAP's
 
 
 def adjust(
@@ -71,3 +76,64 @@ def adjust(
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     refined = [model.image(view + 1).cam_from_world().matrix() for view in range(len(poses))]
     return np.stack(refined), np.array([model.point3D(i).xyz for i in ids]).reshape(-1, 3)
+
+
+def adjust_model(
+    model: pycolmap.Reconstruction,
+    loss: float | None = None,
+    iterations: int = 100,
+    tolerance: float = 0.0,
+    fixed: Collection[int] = (),
+    poses: bool = True,
+    centers: Collection[int] = (),
+) -> float:
+    """Adjust all cameras but for their principal points, all poses and points of COLMAP's model.
+
+    Two images hold its frame.
+
+    Args:
+        loss: pixels of the Cauchy loss: an observation this far off counts half; None for least squares.
+        iterations: at most.
+        tolerance: it ends where the cost falls by a smaller share.
+        fixed: ids of cameras whose intrinsics stay as they are.
+        poses: False leaves the poses as they are.
+        centers: ids of cameras whose principal points are adjusted, too; all other cameras stay then as they are.
+
+    Returns:
+        By how much the sum of the squared residuals fell, as a multiple of their variance after it.
+    """
+    if centers:
+        fixed = [camera_id for camera_id in model.cameras if camera_id in fixed or camera_id not in centers]
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    for camera_id in fixed:
+        if camera_id in model.cameras:
+            config.set_constant_cam_intrinsics(camera_id)
+    if poses:
+        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    else:
+        for frame_id in model.reg_frame_ids():
+            config.set_constant_rig_from_world_pose(frame_id)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.refine_principal_point = bool(centers)
+    if loss is not None:
+        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+        options.ceres.loss_function_scale = loss
+    options.ceres.solver_options.num_threads = 1  # more would change its sums from run to run
+    options.ceres.solver_options.max_num_iterations = iterations
+    options.ceres.solver_options.function_tolerance = tolerance
+    solved: Any = pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    found = solved.ceres_summary
+    return found.num_residuals * (found.initial_cost - found.final_cost) / max(found.final_cost, 1e-12)
+
+
+def restore_cameras(model: pycolmap.Reconstruction, cameras: Iterable[pycolmap.Camera]) -> None:
+    """Give a model intrinsics of some of its cameras, adjust all else to them, and drop the points that don't agree."""
+    given = {camera.camera_id: camera for camera in cameras if camera.camera_id in model.cameras}
+    for camera_id, camera in given.items():
+        model.camera(camera_id).params = list(camera.params)
+    adjust_model(model, loss=1.0, fixed=given)
+    pycolmap.ObservationManager(model).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
+    model.update_point_3d_errors()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tpsfm.colmap.adjustment import adjust_model
 from tpsfm.colmap.convention import colmap_params
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.known_poses import add_camera, add_image
@@ -30,6 +31,7 @@ def extend_model(
     matches: Iterable[tuple[str, str, np.ndarray]],
     seed: int = 0,
     threads: int = -1,
+    fixed: Collection[int] = (),
 ) -> None:
     """Add localized photos to a model; the result is another model, in the same frame.
 
@@ -41,7 +43,7 @@ def extend_model(
         photos: camera and pose of each new photo by its name, which is new to the database.
         keypoints: name -> float32 [N, 2], of a new photo, in tpsfm's pixels.
         matches: (name0, name1, uint32 [M, 2] indices of keypoints) of pairs with at least one new photo.
-        seed, threads: as in `reconstruct_incremental`.
+        seed, threads, fixed: as in `reconstruct_incremental`.
 
     Raises:
         TpsfmError: the database is missing or damaged, or `output` can't be written.
@@ -63,22 +65,10 @@ def extend_model(
         )
     except RuntimeError as error:
         raise TpsfmError(f"can't extend the map in '{output}': {str(error).splitlines()[0]}") from error
-    _adjust(reconstruction)
+    adjust_model(reconstruction, fixed=fixed)
     pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
     reconstruction.update_point_3d_errors()
     write_models([reconstruction], output, images, threads)
-
-
-def _adjust(reconstruction: pycolmap.Reconstruction) -> None:
-    """Bundle adjustment of all images and points; two images fix the gauge."""
-    config = pycolmap.BundleAdjustmentConfig()
-    for image_id in reconstruction.reg_image_ids():
-        config.add_image(image_id)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    options.ceres.solver_options.num_threads = 1
-    pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
 
 
 def _register(

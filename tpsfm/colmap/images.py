@@ -11,10 +11,10 @@ import numpy as np
 from tpsfm.colmap.cameras import initial_focal
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.database import open_database, write_camera, write_image
-from tpsfm.colmap.loading import pycolmap
+from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.pair_table import PairTable
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry import CAMERA_MODELS
+from tpsfm.geometry import CAMERA_MODELS, Camera
 from tpsfm.photos import Photo
 
 
@@ -25,6 +25,7 @@ def write_images(
     keypoints: Callable[[str], np.ndarray],
     camera_model: str = "SIMPLE_RADIAL",
     key: str = "",
+    given: Mapping[str, Camera] | None = None,
 ) -> None:
     """Write images, their cameras and keypoints to a database, in place of any that are there; its pairs stay.
 
@@ -37,6 +38,7 @@ def write_images(
         keypoints: name -> float32 [N, 2], xy in tpsfm's pixels (the top-left pixel's centre is (0, 0)).
         camera_model: one of `CAMERA_MODELS`.
         key: digest of all of these; images that are there under the same key are left alone, "" is never the same.
+        given: known cameras by name, for those photos in place of `camera_model`.
 
     Raises:
         TpsfmError: the camera model is unknown, or the database is missing, damaged or can't be written.
@@ -48,25 +50,31 @@ def write_images(
             return
         table.clear_images()
     with open_database(path) as db:
-        for name, image_id in _write_images(db, photos, camera_of, camera_model).items():
+        for name, image_id in _write_images(db, photos, camera_of, camera_model, given or {}).items():
             db.write_keypoints(image_id, to_colmap(np.asarray(keypoints(name), np.float32)))
     with PairTable(path) as table:
         table.images_key = key
 
 
 def _write_images(
-    db: Any, photos: Mapping[str, Photo], camera_of: Mapping[str, int], camera_model: str
+    db: Any,
+    photos: Mapping[str, Photo],
+    camera_of: Mapping[str, int],
+    camera_model: str,
+    given: Mapping[str, Camera],
 ) -> dict[str, int]:
     """Write cameras and images, each in a rig and a frame of its own, and return the image ids by name."""
-    members: dict[int, list[Photo]] = {}
+    members: dict[int, list[str]] = {}
     for name in sorted(photos):
-        members.setdefault(camera_of[name], []).append(photos[name])
+        members.setdefault(camera_of[name], []).append(name)
     sensors = {}
-    for number, group in members.items():
-        focal, known = initial_focal(group)
-        camera = pycolmap.Camera.create_from_model_name(
-            number + 1, camera_model, focal, group[0].width, group[0].height
-        )
+    for number, names in members.items():
+        if names[0] in given:
+            camera, known = colmap_camera(given[names[0]], number + 1), True
+        else:
+            focal, known = initial_focal(photos[name] for name in names)
+            size = photos[names[0]].size
+            camera = pycolmap.Camera.create_from_model_name(number + 1, camera_model, focal, *size)
         camera.has_prior_focal_length = known
         write_camera(db, camera)
         sensors[number] = camera.camera_id

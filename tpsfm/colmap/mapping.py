@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from tpsfm.colmap.adjustment import restore_cameras
 from tpsfm.colmap.colors import color_points
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
@@ -55,6 +56,7 @@ def reconstruct_auto(
     seed: int = 0,
     threads: int = -1,
     progress: Callable[[int], None] | None = None,
+    fixed: Collection[int] = (),
 ) -> tuple[list[Path], str]:
     """Incremental mapping, and global mapping where that leaves parts.
 
@@ -63,7 +65,7 @@ def reconstruct_auto(
     kept; the log "tpsfm" says so.
 
     Args:
-        database, images, output, seed, threads, progress: as for `reconstruct_incremental`.
+        database, images, output, seed, threads, progress, fixed: as for `reconstruct_incremental`.
 
     Returns:
         The model folders, largest first, and which mapper made them: "incremental" or "global".
@@ -72,10 +74,10 @@ def reconstruct_auto(
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
     together = _largest_part(database)
-    models, mapper = _incremental(database, images, seed, threads, progress), "incremental"
+    models, mapper = _incremental(database, images, seed, threads, progress, fixed), "incremental"
     if _size(models)[0] < _MOST * together:
         _log.warning("%d of %d connected photos are in one model: mapping globally", _size(models)[0], together)
-        others = _global(database, images, seed)
+        others = _global(database, images, seed, fixed)
         if _size(others) > _size(models):
             models, mapper = others, "global"
         _log.warning("global mapping put %d photos in one model; the %s map is kept", _size(others)[0], mapper)
@@ -89,6 +91,7 @@ def reconstruct_incremental(
     seed: int = 0,
     threads: int = -1,
     progress: Callable[[int], None] | None = None,
+    fixed: Collection[int] = (),
 ) -> list[Path]:
     """Register photo after photo, starting from a good pair.
 
@@ -103,6 +106,7 @@ def reconstruct_incremental(
         seed: of every random choice; the same seed gives the same models.
         threads: how many to use where that doesn't change the result; -1 for all cores.
         progress: called with the number of photos registered so far in the model that is growing.
+        fixed: ids of cameras whose intrinsics stay as they are in the database.
 
     Returns:
         The model folders, largest first; none where no pair of photos could start a model, or all were taken from one
@@ -111,7 +115,7 @@ def reconstruct_incremental(
     Raises:
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
-    return write_models(_incremental(database, images, seed, threads, progress), Path(output), images, threads)
+    return write_models(_incremental(database, images, seed, threads, progress, fixed), Path(output), images, threads)
 
 
 def reconstruct_global(
@@ -120,17 +124,23 @@ def reconstruct_global(
     output: str | Path,
     seed: int = 0,
     threads: int = -1,
+    fixed: Collection[int] = (),
 ) -> list[Path]:
     """Solve for all rotations, then all positions at once (GLOMAP): fast for many photos that overlap well.
 
     The arguments, what is returned and what is raised are those of `reconstruct_incremental`; `threads` only
     serve the colours of the points.
     """
-    return write_models(_global(database, images, seed), Path(output), images, threads)
+    return write_models(_global(database, images, seed, fixed), Path(output), images, threads)
 
 
 def _incremental(
-    database: str | Path, images: str | Path, seed: int, threads: int, progress: Callable[[int], None] | None
+    database: str | Path,
+    images: str | Path,
+    seed: int,
+    threads: int,
+    progress: Callable[[int], None] | None,
+    fixed: Collection[int],
 ) -> list:
     """COLMAP's reconstructions, the largest first."""
     connected = _connected(database)
@@ -148,6 +158,7 @@ def _incremental(
                     **_OPTIONS,
                     **options,
                     "random_seed": seed,
+                    "constant_cameras": set(fixed),
                     "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
                     "triangulation": {"random_seed": seed, "ignore_two_view_tracks": not only_pairs},
                 }
@@ -167,7 +178,7 @@ def _incremental(
     return models
 
 
-def _global(database: str | Path, images: str | Path, seed: int) -> list:
+def _global(database: str | Path, images: str | Path, seed: int, fixed: Collection[int]) -> list:
     """COLMAP's reconstructions, the largest first, from a copy of the database, in which it changes cameras."""
     if not _connected(database):
         return []
@@ -187,6 +198,11 @@ def _global(database: str | Path, images: str | Path, seed: int) -> list:
                 }
             ),
         )
+        if fixed:
+            with open_database(database) as db:
+                cameras = [camera for camera in db.read_all_cameras() if camera.camera_id in fixed]
+            for model in models.values():
+                restore_cameras(model, cameras)
         return _credible(models, database)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tpsfm.colmap.adjustment import adjust_model
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
@@ -32,7 +33,12 @@ class Moved:
 
 
 def refine_model(
-    model: Path, output: Path, moved: Mapping[str, Moved], scale: float = 1.0, fixed: bool = False
+    model: Path,
+    output: Path,
+    moved: Mapping[str, Moved],
+    scale: float = 1.0,
+    fixed: Collection[int] = (),
+    poses: bool = True,
 ) -> None:
     """Move a model's keypoints, adjust all cameras, poses and points, and drop what doesn't agree.
 
@@ -41,7 +47,7 @@ def refine_model(
         output: an empty folder for the refined model.
         moved: by image name; other images stay as they are.
         scale: how many pixels of a photo are one of those in which keypoints were found: thresholds grow with it.
-        fixed: whether cameras and poses are known and stay: only the points are adjusted.
+        fixed, poses: what stays as it is, as for `adjust_model`.
 
     Raises:
         TpsfmError: the model can't be read, or `output` can't be written.
@@ -52,7 +58,7 @@ def refine_model(
         for image in list(reconstruction.images.values()):
             if image.name in moved:
                 _move(image, moved[image.name], observations)
-        _adjust(reconstruction, scale, fixed)
+        adjust_model(reconstruction, _LOSS * scale, _ITERATIONS, _TOLERANCE, fixed, poses)
         pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR * scale, _MIN_ANGLE)
         reconstruction.update_point_3d_errors()
         reconstruction.write_binary(output)
@@ -67,24 +73,3 @@ def _move(image: pycolmap.Image, moved: Moved, observations: pycolmap.Observatio
     for index in moved.dropped.tolist():
         if image.points2D[index].has_point3D():  # a point goes with its last observation but one
             observations.delete_observation(image.image_id, index)
-
-
-def _adjust(reconstruction: pycolmap.Reconstruction, scale: float, fixed: bool) -> None:
-    config = pycolmap.BundleAdjustmentConfig()
-    for image_id in reconstruction.reg_image_ids():
-        config.add_image(image_id)
-    if fixed:
-        for camera_id in reconstruction.cameras:
-            config.set_constant_cam_intrinsics(camera_id)
-        for frame_id in reconstruction.reg_frame_ids():
-            config.set_constant_rig_from_world_pose(frame_id)
-    else:
-        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-    options.ceres.loss_function_scale = _LOSS * scale
-    options.ceres.solver_options.num_threads = 1  # more would change its sums from run to run
-    options.ceres.solver_options.max_num_iterations = _ITERATIONS
-    options.ceres.solver_options.function_tolerance = _TOLERANCE
-    pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()

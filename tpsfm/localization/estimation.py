@@ -15,6 +15,8 @@ from tpsfm.localization.landmarks import Landmarks
 MIN_INLIERS = 20
 MAX_ERROR = 6.0  # reprojection error of an inlier, pixels of the photo as the extractor saw it
 RANSAC_TRIALS = 10_000
+FOCAL_DOUBT = {"map": 0.02, "exif": 0.1}  # shares by which the focal length may differ from what these tell,
+FOCAL_SIGMAS = 4.0  # or so many of its standard deviations, before others are tried
 FOCAL_TRIALS, FOCAL_MATCHES = 2_000, 1_000  # where the best of several focal lengths is chosen first, for each
 
 
@@ -104,3 +106,20 @@ def estimate(
         camera = max(found, key=lambda pose: pose.inliers.sum()).camera
     refine = intrinsics.approximate
     return colmap.absolute_pose(keypoints, points, camera, max_error, refine, refine, RANSAC_TRIALS, seed)
+
+
+def confirms_camera(found: Estimate, features: Features, points: np.ndarray) -> bool:
+    """Whether a pose's inliers agree with the focal length that the map or EXIF told, when it is adjusted to them.
+
+    Args:
+        found: an estimate with a solution.
+        features: of the query.
+        points: [N, 3], the map point of each of its correspondences.
+    """
+    if found.solution is None or found.intrinsics.source not in FOCAL_DOUBT:
+        return True
+    agree, camera = found.solution.inliers, found.solution.camera
+    keypoints = features.keypoints[found.correspondences.keypoints]
+    ratio, deviation = colmap.focal_of(camera, found.solution.pose, keypoints[agree], points[agree])
+    change = ratio * camera.params[0] / found.intrinsics.candidates[0].params[0]
+    return abs(np.log(change)) <= max(FOCAL_DOUBT[found.intrinsics.source], FOCAL_SIGMAS * deviation)

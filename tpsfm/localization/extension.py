@@ -23,6 +23,7 @@ from tpsfm.pairs.selection import Pair, canonical, from_covisibility
 from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.report import image_folder, write_results
+from tpsfm.reconstruction.verification import fixed_cameras
 from tpsfm.reconstruction.world import FILE as GEOREFERENCE
 
 NEIGHBOURS = 20  # new photos with which each new photo is matched, those that share most points with it
@@ -152,6 +153,7 @@ class Extension:
                 matches(),
                 mapping.seed,
                 mapping.threads,
+                fixed_cameras(self.map.workspace),
             )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
-from tpsfm.errors import TpsfmError
-from tpsfm.geometry import CAMERA_MODELS, Camera
+from tpsfm.colmap import fit_camera
+from tpsfm.geometry import Camera
 from tpsfm.photos import Photo
 
 # Focal lengths to try, as multiples of the photo's longer side: fields of view from 96 to 14 degrees, in steps of a
@@ -43,15 +43,11 @@ def intrinsics_of(photo: Photo, given: Camera | None, known: Mapping[Hashable, C
             most points.
 
     Raises:
-        TpsfmError: the given camera is of another size than the photo.
+        TpsfmError: the given camera doesn't fit the photo, as `fit_camera` says.
     """
     size = photo.size
     if given is not None:
-        if (given.width, given.height) != size:
-            raise TpsfmError(
-                f"its camera is given for {given.width}x{given.height} pixels, but the photo has {size[0]}x{size[1]}"
-            )
-        return [Intrinsics("given", (given,))]
+        return [Intrinsics("given", (fit_camera(given, photo),))]
     hypotheses = []
     if photo.camera_key is not None and photo.camera_key in known:
         hypotheses.append(Intrinsics("map", (known[photo.camera_key],)))
@@ -65,36 +61,3 @@ def intrinsics_of(photo: Photo, given: Camera | None, known: Mapping[Hashable, C
 def simple_camera(focal: float, width: int, height: int) -> Camera:
     """A camera without distortion whose principal point is the image's middle; `focal` in pixels."""
     return Camera("SIMPLE_RADIAL", width, height, [float(focal), (width - 1) / 2, (height - 1) / 2, 0.0])
-
-
-def parse_camera(text: str) -> tuple[str, list[float]]:
-    """Camera model and parameters from "MODEL,p1,p2,...", as COLMAP writes them, in its pixels.
-
-    Raises:
-        TpsfmError: the model is unknown, a parameter is not a number, or their number is wrong.
-    """
-    model, *values = (part.strip() for part in text.split(","))
-    return model, check_parameters(model, values, f"the camera '{text}'")
-
-
-def check_parameters(model: str, values: Sequence[str | float], what: str) -> list[float]:
-    """The parameters of a camera model as numbers.
-
-    Args:
-        model: COLMAP's name of it.
-        values: the parameters, in its order.
-        what: where they come from, for the error.
-
-    Raises:
-        TpsfmError: as `parse_camera`.
-    """
-    if model not in CAMERA_MODELS:
-        raise TpsfmError(f"{what}: no camera model '{model}'; there are: {', '.join(CAMERA_MODELS)}")
-    focals, size = CAMERA_MODELS[model]
-    try:
-        params = [float(value) for value in values]
-    except ValueError:
-        params = []
-    if len(params) != size or not all(abs(value) < float("inf") for value in params) or min(params[:focals]) <= 0:
-        raise TpsfmError(f"{what}: {model} takes {size} numbers, the focal length first and above 0")
-    return params

@@ -23,7 +23,7 @@ from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.acceptance import Attempt, accept
 from tpsfm.localization.alignment import align_estimate
 from tpsfm.localization.correspondences import Correspondences, match_landmarks
-from tpsfm.localization.estimation import Estimate, estimate_in_groups
+from tpsfm.localization.estimation import Estimate, confirms_camera, estimate_in_groups
 from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
 from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
@@ -224,9 +224,11 @@ class Map:
             again = self._estimate(features, matches, hypotheses[0], clock)
             best = again if again.accepted or not best.accepted else best
         for intrinsics in hypotheses[1:]:
-            if best.accepted:
+            if best.accepted and self._confirms_camera(best.estimate, features, clock):
                 break
-            best = self._estimate(features, matches, intrinsics, clock)
+            other = self._estimate(features, matches, intrinsics, clock)
+            if not best.accepted or (other.accepted and other.estimate.inliers > best.estimate.inliers):
+                best = other
         if best.accepted and self._patches is not None:
             with clock.time("align"):
                 best = replace(best, estimate=self._align(best.estimate, pixels, features, self._patches))
@@ -254,6 +256,11 @@ class Map:
             points, seed = self.model.points, self.stages.mapping.seed
             found = estimate_in_groups(features, matches, self._landmarks, points, intrinsics, scale, seed)
             return accept(found, features.keypoints)
+
+    def _confirms_camera(self, found: Estimate, features: Features, clock: Clock) -> bool:
+        with clock.time("pose"):
+            points = self.model.points[self._landmarks.points[found.correspondences.landmarks]]
+            return confirms_camera(found, features, points)
 
 
 class Clock:

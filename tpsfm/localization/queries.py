@@ -8,10 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from tpsfm.colmap import camera_from_colmap
+from tpsfm.colmap import camera_from_colmap, check_parameters
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera
-from tpsfm.localization.intrinsics import check_parameters
 from tpsfm.photos import existing_name, is_image, is_portable, list_images
 
 _ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")

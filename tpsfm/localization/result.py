@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tpsfm.colmap import camera_from_colmap, colmap_params
+from tpsfm.colmap import camera_from_colmap, check_parameters, colmap_params
 from tpsfm.features import Features
 from tpsfm.geometry import Camera, Model, Pose, quaternion
 from tpsfm.localization.acceptance import Attempt, inflate_covariance, uncertainty
 from tpsfm.localization.correspondences import Correspondences
-from tpsfm.localization.intrinsics import check_parameters
 from tpsfm.localization.landmarks import Landmarks
 
 _COPIED = ("name", "status", "reason", "camera_source", "inliers", "ratio", "best_image")

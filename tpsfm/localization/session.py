@@ -6,13 +6,12 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-from tpsfm.colmap import camera_from_colmap
+from tpsfm.colmap import GivenCamera, parse_camera
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera
 from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import digest
 from tpsfm.localization.extension import Extension
-from tpsfm.localization.intrinsics import parse_camera
 from tpsfm.localization.map import Map
 from tpsfm.localization.output import PAGE, STORE, LocalizationStore, make_folder, write_results
 from tpsfm.localization.page import page
@@ -45,7 +44,8 @@ def localize(
         map: a reconstruction's workspace, or a `Map` that is loaded already.
         out: folder of the results; made where it is missing.
         images: for a list, the folder that its names are relative to.
-        camera: "MODEL,p1,p2,..." of all queries that a list gives no camera.
+        camera: "MODEL,W,H,p1,p2,..." of all queries that a list gives no camera; scaled to photos of other sizes.
+            Without the size, "MODEL,p1,p2,...", it is for photos whose middle its principal point is close to.
         top_k: how many of the map's images each query is matched with; a `Map` that is loaded has its own.
         add: extend the map with the localized photos, into the new workspace `out`/map (see `Extension`).
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
@@ -77,7 +77,11 @@ def localize(
                 for query in wanted:
                     path = root / query.name
                     photo = _photo(path, query.name)
-                    lens = _camera(query, photo, given)
+                    try:
+                        lens = _camera(query, photo, given)
+                    except TpsfmError as error:
+                        results[path] = Localization(query.name, reason=str(error))
+                        continue
                     key = _key(map, photo, lens)
                     result = store.find(query.name, key, add)
                     kept += result is not None
@@ -107,11 +111,15 @@ def _photo(path: Path, name: str) -> Photo | Path:
         return path
 
 
-def _camera(query: Query, photo: Photo | Path, given: tuple[str, list[float]] | None) -> Camera | None:
-    """The query's own camera, else the one given for all, at the photo's size."""
+def _camera(query: Query, photo: Photo | Path, given: GivenCamera | None) -> Camera | None:
+    """The query's own camera, else the one given for all.
+
+    Raises:
+        TpsfmError: the given one doesn't fit the photo.
+    """
     if query.camera is not None or given is None or isinstance(photo, Path):
         return query.camera
-    return camera_from_colmap(given[0], *photo.size, given[1])
+    return given.fit(photo)
 
 
 def _key(map: Map, photo: Photo | Path, camera: Camera | None) -> str:

@@ -23,6 +23,7 @@ from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.stage import Done, Stage, key_of, option
+from tpsfm.reconstruction.verification import fixed_cameras
 
 METHOD = 1  # counts up where the same map is aligned to another result
 LEAST_SHARE = 0.3  # of a photo's observations that must be found; where fewer are, all others stay as detected
@@ -103,7 +104,9 @@ class Alignment(Stage):
         }
         output.mkdir(parents=True, exist_ok=True)
         scale = 1 / min((view.scale.min() for view in views.values()), default=1.0)
-        refine_model(folder, output, moved, scale, Mapping.recorded(workspace).poses is not None)
+        known = Mapping.recorded(workspace).poses is not None
+        fixed = model.cameras if known else fixed_cameras(workspace)
+        refine_model(folder, output, moved, scale, fixed, poses=not known)
         write_patches(workspace.patches, patches, read_point_ids(folder))
         refined = read_model(output)
         before, after = int(model.track_lengths.sum()), int(refined.track_lengths.sum())

@@ -13,7 +13,7 @@ from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, key_of, option, photo_keys, photo_records
-from tpsfm.reconstruction.verification import Verification
+from tpsfm.reconstruction.verification import Verification, fixed_cameras, given_cameras
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,9 @@ class Mapping(Stage):
     """Reconstructs the map by COLMAP into `mapped`, the largest model first.
 
     With known poses there is no mapper: the matches that agree with them are triangulated, cameras and poses stay.
+
+    Photos of one folder and size whose EXIF tells no camera share one where the map says so (`share_cameras`), unless
+    the camera mode is another than 'auto'.
 
     It may end without any model, which the manifest's count of "models" tells.
     """
@@ -42,7 +45,7 @@ class Mapping(Stage):
         from tpsfm import colmap
 
         known = None if self.poses is None else self._known(workspace, self.poses)
-        key = self.key(workspace, known)
+        key, fixed, groups = self.key(workspace, known), fixed_cameras(workspace), self._groups(workspace)
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
         database, images, count = workspace.database, Path(workspace.manifest["images"]), len(photo_keys(workspace))
@@ -54,19 +57,32 @@ class Mapping(Stage):
                 self._triangulate(workspace, known)
                 return Done(key, 1, counts={"models": 1})
             if mapper == "auto":
-                models, mapper = colmap.reconstruct_auto(*arguments, step)
+                models, mapper = colmap.reconstruct_auto(*arguments, step, fixed)
             elif mapper == "incremental":
-                models = colmap.reconstruct_incremental(*arguments, step)
+                models = colmap.reconstruct_incremental(*arguments, step, fixed)
             else:
-                models = colmap.reconstruct_global(*arguments)
+                models = colmap.reconstruct_global(*arguments, fixed)
         if not models:  # an earlier run's
             shutil.rmtree(workspace.mapped, ignore_errors=True)
-        return Done(key, 1, counts={"models": len(models), "mapper": mapper})
+        counts = {"models": len(models), "mapper": mapper}
+        if groups:
+            given = given_cameras(workspace)
+            counts["shared"] = sum(colmap.share_cameras(model, groups, given, fixed) for model in models)
+        return Done(key, 1, counts=counts)
 
     def key(self, workspace: Workspace, known: Model | None = None) -> str:
         """The key of a map of a workspace's verified matches, at known poses if there are any."""
-        verified = key_of(workspace, Verification, "tpsfm map")
-        return digest([verified, self.mapper if known is None else as_json(known), self.seed])
+        verified, groups = key_of(workspace, Verification, "tpsfm map"), self._groups(workspace)
+        how = self.mapper if known is None else as_json(known)
+        return digest([verified, how, self.seed, *groups, *fixed_cameras(workspace)])
+
+    def _groups(self, workspace: Workspace) -> list[list[str]]:
+        """The names of photos that may turn out to be of one camera."""
+        from tpsfm.colmap import possible_groups
+
+        if Verification.recorded(workspace).camera_mode != "auto" or self.poses is not None:
+            return []
+        return possible_groups(photo_records(workspace, photo_keys(workspace)))
 
     def _known(self, workspace: Workspace, source: Path) -> Model:
         """The known poses of the photos that have features.

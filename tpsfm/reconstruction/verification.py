@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from tpsfm.colmap import is_camera, read_cameras
 from tpsfm.features.store import FeatureStore
+from tpsfm.geometry import Camera
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.matching.overlay import MatchedPair, Overlay, find_overlay
 from tpsfm.photos import Photo
@@ -28,8 +31,9 @@ class Verification(Stage):
     """Writes cameras, images and keypoints to database.db and verifies its matches by two-view geometry.
 
     What lies in the same place of all photos is found first; its matches take no part. A pair whose matches, cameras
-    and seed are the same stays. `run` raises TpsfmError where the camera model or mode is unknown, or photos of
-    different sizes are to share a camera.
+    and seed are the same stays. Known cameras are written as they are, scaled and turned to the photos; the others get
+    a model and the focal length that EXIF tells. `run` raises TpsfmError where the camera model or mode is unknown,
+    photos of different sizes are to share a camera, or known cameras fit none.
     """
 
     name: ClassVar[str] = "verify"
@@ -38,29 +42,64 @@ class Verification(Stage):
     camera_model: str = option("SIMPLE_RADIAL", "COLMAP's name of it.")
     camera_mode: str = option(
         "auto",
-        "Which photos share a camera; auto: same device and size by EXIF.",
+        "Which photos share a camera; auto: by EXIF, without it where the map says so.",
         choices=("auto", "single", "per-folder", "per-image"),
     )
+
+    cameras: str | None = option(
+        None, "Known cameras: COLMAP's cameras.txt, a model's folder, or a row MODEL,W,H,params."
+    )
+    fix_cameras: bool = option(False, "Hold the known cameras as they are, in place of starting from them.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cameras is not None and not is_camera(str(self.cameras)):
+            object.__setattr__(self, "cameras", os.path.abspath(self.cameras))
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done:
         from tpsfm import colmap
 
         photos = photo_keys(workspace)
         matched = key_of(workspace, Matching, "tpsfm match")
-        images_key = digest([sorted(photos.items()), self.camera_model, self.camera_mode])
         records = photo_records(workspace, sorted(photos))
-        cameras = colmap.group_cameras(records, self.camera_mode)
+        given = self._given(records)
+        known = [{name: asdict(camera) for name, camera in given.items()}] if given else []
+        images_key = digest([sorted(photos.items()), self.camera_model, self.camera_mode, *known])
+        cameras = colmap.group_cameras(records, self.camera_mode, given)
         with FeatureStore(workspace.features) as features:
             read = features.read_keypoints
-            colmap.write_images(workspace.database, records, cameras, read, self.camera_model, images_key)
+            colmap.write_images(workspace.database, records, cameras, read, self.camera_model, images_key, given)
             overlay = _overlay(workspace, records, read)
             told = _told(overlay, records, read) if overlay else {}
         with progress.bar(self.title) as update:
             new, inliers = colmap.verify_matches(workspace.database, self.seed, self.threads, update, overlay)
         counts = {"pairs": sum(n > 0 for n in inliers.values()), "inliers": sum(inliers.values())}
-        parts = [matched, sorted(photos.items()), self.camera_model, self.camera_mode, self.seed]
+        counts |= {"cameras": len(set(cameras.values())), "given": len({cameras[name] for name in given})}
+        parts = [matched, sorted(photos.items()), self.camera_model, self.camera_mode, self.seed, *known]
         key = digest([*parts, overlay.digest] if overlay else parts)
-        return Done(key, new, len(inliers) - new, counts | {"cameras": len(set(cameras.values()))} | told)
+        return Done(key, new, len(inliers) - new, counts | told)
+
+    def _given(self, photos: Mapping[str, Photo]) -> dict[str, Camera]:
+        """The known cameras of those photos that have one, by name."""
+        if self.cameras is None:
+            return {}
+        given = read_cameras(self.cameras).of(photos)
+        without = [name for name in photos if name not in given]
+        if without:
+            some = ", ".join(without[:3]) + (" ..." if len(without) > 3 else "")
+            log.warning("cameras: %d of %d photos have a known one; without: %s", len(given), len(photos), some)
+        return given
+
+
+def given_cameras(workspace: Workspace) -> range:
+    """The ids of the known cameras in the database: they come first."""
+    record = workspace.manifest["stages"].get(Verification.name, {})
+    return range(1, 1 + record.get("counts", {}).get("given", 0))
+
+
+def fixed_cameras(workspace: Workspace) -> range:
+    """The ids of those cameras that are to stay as they are."""
+    return given_cameras(workspace) if Verification.recorded(workspace).fix_cameras else range(0)
 
 
 def _overlay(workspace: Workspace, photos: Mapping[str, Photo], keypoints: Callable[[str], np.ndarray]) -> Overlay:
