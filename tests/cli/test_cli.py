@@ -94,7 +94,7 @@ def test_a_photo_without_overlap_is_explained(courtyard, tmp_path):
     reasons = json.loads((tmp_path / "map" / "run.json").read_text())["left_out"]
     assert set(reasons) == {"other place.png", "wall.png", "empty.jpg", "cut.JPG"}
     assert reasons["empty.jpg"].startswith("unreadable") and reasons["cut.JPG"].startswith("unreadable")
-    assert reasons["wall.png"].startswith("too few keypoints")
+    assert reasons["wall.png"] == "blank or blurred (no keypoints)"
     assert reasons["other place.png"].startswith("no pair with enough matches")
 
 

@@ -4,15 +4,15 @@ from tpsfm.reconstruction.diagnosis import why_left_out
 
 
 def test_every_reason():
-    names = ["a", "b", "broken", "blank", "alone", "weak", "wild", "far1", "far2", "near"]
+    names = ["a", "b", "broken", "blank", "few", "alone", "weak", "wild", "far1", "far2", "near"]
     reasons = why_left_out(
         names,
         registered=["a", "b"],
         unreadable={"broken": "truncated"},
-        keypoints={name: 500 for name in names} | {"blank": 7},
+        keypoints={name: 500 for name in names} | {"blank": 0, "few": 7},
         matches={
             ("a", "b"): 300,
-            ("a", "blank"): 3,
+            ("a", "few"): 3,
             ("a", "weak"): 9,
             ("b", "weak"): 12,
             ("a", "wild"): 40,
@@ -25,10 +25,11 @@ def test_every_reason():
     )
     assert reasons == {
         "alone": "no pair with enough matches (none with any)",
-        "blank": "too few keypoints (7)",
+        "blank": "blank or blurred (no keypoints)",
         "broken": "unreadable: truncated",
         "far1": "verified pairs but not connected to the model (best: 60 with far2)",
         "far2": "verified pairs but not connected to the model (best: 60 with far1)",
+        "few": "too few keypoints (7)",
         "near": "too few 2D-3D inliers (best pair: 20 verified matches with a, which is in the map)",
         "weak": "no pair with enough matches (best 12 with b)",
         "wild": "no pair with enough matches (best 40 with a, but they agree on no camera motion)",

@@ -24,10 +24,14 @@ from tpsfm.geometry import rescale_points
 CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
 CELL_EXPONENT = 1.0  # the odds of a cell's n-th best keypoint are divided by n to this power
 MIN_KEYPOINTS = 1000  # that are kept, however low their scores
+CLEAR, CLEAR_SHARE = (
+    0.2,
+    0.01,
+)  # score of a keypoint that shows something; where fewer do, the image is blurred or blank
 
 
 class TPR(Extractor):
-    """Transformation-Predictive Representations (CVPR 2023).
+    """Transformation-Predictive Representations (CVPR 2023). An image that is blurred or blank has no keypoints.
 
     Args:
         max_keypoints: at most so many keypoints an image, the highest scores first.
@@ -103,6 +107,8 @@ class TPR(Extractor):
         spread = replace(merged, scores=spread_scores(merged))
         best = np.argsort(-spread.scores, kind="stable")
         best = best[strong[best] | (np.arange(len(best)) < MIN_KEYPOINTS)][: self.max_keypoints]
+        if (merged.scores[best] > CLEAR).sum() < CLEAR_SHARE * len(best):
+            best = best[:0]
         return enlarged(spread.select(best), image, mask)
 
     def _from_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Iterator[Features]:

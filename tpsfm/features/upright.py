@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 
 from tpsfm.features.base import Extractor, Features
+from tpsfm.features.scaling import shrunk
 from tpsfm.geometry import rescale_points
 from tpsfm.photos import decoded_keypoints, turned, upright
 
+FLAT = 4.0  # grey levels of 255 between the dark and the bright parts of an image that shows something
+FLAT_SIDE, FLAT_BLUR = 640, 1.5  # pixels of the small copy's longer side, and σ that takes its noise away
 MARGIN = 0.01  # of the longer side of a rotated photo, along its edges: no keypoints lie there
 
 
@@ -32,9 +35,14 @@ def upright_features(
         orientation: EXIF orientation, 1 to 8.
         size: (width, height) of the photo; that of `image` if left out.
         turn: degrees clockwise, beyond what the orientation says.
+
+    Returns:
+        None at all of a photo that is blank or dark.
     """
     decoded = (image.shape[1], image.shape[0])
     size = size or decoded
+    if is_flat(image):
+        return Features.empty(extractor.dim, size)
     quarters, degrees = divmod(turn, 90)
     orientation = turned(orientation, int(quarters))
     image, mask = upright(image, orientation), None if mask is None else upright(mask, orientation)
@@ -43,6 +51,14 @@ def upright_features(
     if size != decoded:
         keypoints = rescale_points(keypoints, np.array(size) / np.array(decoded)).astype(np.float32)
     return Features(keypoints, found.scores, found.descriptors, size)
+
+
+def is_flat(image: np.ndarray) -> bool:
+    """Whether an image uint8 [H, W, 3] or [H, W] shows nothing but noise: blank, or taken in the dark."""
+    small = shrunk(image, FLAT_SIDE)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if small.ndim == 3 else small
+    low, high = np.percentile(cv2.GaussianBlur(grey.astype(np.float32), (0, 0), FLAT_BLUR), (2, 98))
+    return bool(high - low < FLAT)
 
 
 def _rotated_features(extractor: Extractor, image: np.ndarray, mask: np.ndarray | None, degrees: float) -> Features:

@@ -16,6 +16,7 @@ Pair = tuple[str, str]
 
 MIN_MATCHES = 15  # that many make a pair worth verifying, in COLMAP too
 MIN_KEYPOINTS = 50  # with fewer, enough matches are hardly to be had
+BLANK = "blank or blurred"
 FROM_ONE_POINT = "taken from one point"
 SPREAD = 0.02  # of the distance to what they see, of photos from one point
 
@@ -41,9 +42,9 @@ def why_left_out(
         from_one_point: the photo from whose point each of some was taken.
 
     Returns:
-        The reason by name, sorted by name. It begins with one of: "unreadable"; "too few keypoints"; "taken
-        from one point"; "no pair with enough matches"; "verified pairs but not connected to the model"; "too few 2D-3D
-        inliers".
+        The reason by name, sorted by name. It begins with one of: "unreadable"; "blank or blurred"; "too few
+        keypoints"; "taken from one point"; "no pair with enough matches"; "verified pairs but not connected to the
+        model"; "too few 2D-3D inliers".
     """
     registered = set(registered)
     best_match = _best_partner(matches)
@@ -53,7 +54,9 @@ def why_left_out(
     def reason(name: str) -> str:
         if name in unreadable:
             return f"unreadable: {unreadable[name]}"
-        if keypoints.get(name, 0) < MIN_KEYPOINTS:
+        if not keypoints.get(name, 0):
+            return f"{BLANK} (no keypoints)"
+        if keypoints[name] < MIN_KEYPOINTS:
             return f"too few keypoints ({keypoints.get(name, 0)})"
         if name in from_one_point:
             return f"{FROM_ONE_POINT} with {from_one_point[name]}: a map needs you to move between photos"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +20,8 @@ from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.stage import Done, Stage, option, photo_keys, photo_records
 
 EXHAUSTIVE_UP_TO = 60  # photos that 'auto' still matches all to all
+
+log = logging.getLogger("tpsfm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +58,7 @@ class Pairing(Stage):
         elif method == "sequential":
             pairs = selection.sequential(names, self.overlap, self.quadratic)
         elif method == "gps":
-            known = [photo.gps or (np.nan,) * 3 for photo in photo_records(workspace, names).values()]
-            positions = selection.gps_to_metres(*np.array(known, float).T)
-            pairs = selection.from_gps(names, positions, self.neighbours)
+            pairs = self._by_gps(workspace, names, progress)
         elif method == "retrieval":
             pairs = self._retrieved(workspace, names, progress)
         else:
@@ -69,9 +71,7 @@ class Pairing(Stage):
         """What the pairs depend on beside the photos."""
         if method == "sequential":
             return {"overlap": self.overlap, "quadratic": self.quadratic}
-        if method == "gps":
-            return {"neighbours": self.neighbours}
-        if method == "retrieval":
+        if method in ("gps", "retrieval"):
             other = {} if self.global_descriptor == "vlad" else {"global_descriptor": self.global_descriptor}
             return {"neighbours": self.neighbours, "seed": self.seed, **other}
         if method == "file":
@@ -79,6 +79,27 @@ class Pairing(Stage):
                 raise TpsfmError("pairs from a file need the file; give --pairs-file")
             return {"digest": file_digest(self.pairs_file)}
         return {}
+
+    def _by_gps(self, workspace: Workspace, names: list[str], progress: Progress) -> list[selection.Pair]:
+        """Each photo with its nearest ones, and with those that look like it where its position is not known.
+
+        Nor is it where more photos than its neighbours have the very same one.
+        """
+        known = [photo.gps or (np.nan,) * 3 for photo in photo_records(workspace, names).values()]
+        positions = selection.gps_to_metres(*np.array(known, float).T)
+        same = Counter(map(tuple, positions))
+        lost = {
+            name
+            for name, place in zip(names, positions, strict=True)
+            if not np.isfinite(place).all() or same[tuple(place)] > self.neighbours + 1
+        }
+        pairs = selection.from_gps(names, positions, self.neighbours)
+        if not lost:
+            return pairs
+        log.warning("%d of %d photos have no GPS position of their own: pairs by their looks", len(lost), len(names))
+        retrieved = self._retrieved(workspace, names, progress)
+        by_gps = (pair for pair in pairs if not lost & set(pair))
+        return selection.canonical([*by_gps, *(pair for pair in retrieved if lost & set(pair))])
 
     def _retrieved(self, workspace: Workspace, names: list[str], progress: Progress) -> list[selection.Pair]:
         """Each photo with those of the most similar global descriptors, which are stored beside the features."""

@@ -176,6 +176,8 @@ def describe(workspace: Workspace, model: int = 0) -> list[str]:
     if left_out:
         lines.append(f"left out ({len(left_out)}):")
         lines += [f"  {name}: {reason}" for name, reason in left_out.items()]
+        if manifest["options"].get("turned") is False:
+            lines.append("photos may be turned against each other: leave --no-turned out to have that looked at")
     return lines
 
 
