@@ -9,6 +9,7 @@ import click
 
 from tpsfm.cli import terminal
 from tpsfm.cli.options import FOLDER, common_options, example, given_options, stage_options
+from tpsfm.cluster import disconnect
 from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
@@ -102,12 +103,15 @@ def _run(names: list[str], out: Path, values: dict[str, Any], images: Path | Non
     progress = terminal()
     workspace = Workspace.open(out, create=images is not None)
     stages = Stages.recorded(workspace, **given_options(values))
-    with workspace.locked():
-        stages.record(workspace, images or image_folder(workspace))
-        for name in names:
-            getattr(stages, name).run(workspace, progress)
-        if finish is not None:
-            finish(workspace)
+    try:
+        with workspace.locked():
+            stages.record(workspace, images or image_folder(workspace))
+            for name in names:
+                getattr(stages, name).run(workspace, progress)
+            if finish is not None:
+                finish(workspace)
+    finally:
+        disconnect()
     for line in describe(workspace):
         progress.say(line)
 

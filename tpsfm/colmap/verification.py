@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tpsfm.cluster import Cluster
 from tpsfm.colmap.convention import from_colmap
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
@@ -22,6 +23,7 @@ from tpsfm.parallel import in_parallel
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
 _MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
 _METHOD = 1  # counts changes after which pairs are verified again
+_BATCH = 64  # pairs that a worker is sent together
 _OTHER_ID = 1_000_000_000  # beyond any camera's id
 
 
@@ -31,6 +33,7 @@ def verify_matches(
     threads: int = -1,
     progress: Callable[[int, int], None] | None = None,
     overlay: Overlay | None = None,
+    cluster: Cluster | None = None,
 ) -> tuple[int, dict[Pair, int]]:
     """Estimate the two-view geometry of every pair with matches and write it to the database.
 
@@ -45,6 +48,7 @@ def verify_matches(
         threads: how many to use; -1 for all cores.
         progress: called with (pairs done, pairs in all) at first and after each pair.
         overlay: what lies over the photos; its matches take no part.
+        cluster: whose workers do it instead of threads; the result is the same.
 
     Returns:
         How many pairs were verified now, and the number of inliers of every pair; 0 where no geometry was found.
@@ -66,7 +70,7 @@ def verify_matches(
     report = progress or (lambda done, total: None)
     report(total - len(todo), total)
     with open_database(path) as db:
-        geometries = two_view_geometries(db, images, todo, seed, threads, overlay)
+        geometries = two_view_geometries(db, images, todo, seed, threads, overlay, cluster)
         for done, (first, second, geometry) in enumerate(geometries, total - len(todo) + 1):
             db.write_two_view_geometry(first, second, geometry)
             report(done, total)
@@ -99,6 +103,7 @@ def two_view_geometries(
     seed: int,
     threads: int,
     overlay: Overlay | None = None,
+    cluster: Cluster | None = None,
 ) -> Iterator[tuple[int, int, Any]]:
     """(image id, image id, two-view geometry) of each pair of image ids with matches in a database, in order."""
     threads = threads if threads > 0 else os.cpu_count() or 1
@@ -121,7 +126,11 @@ def two_view_geometries(
         return camera0, points(first), camera1, points(second), matches, seed
 
     jobs = ((pair, arguments(*pair)) for pair in pairs)
-    for (first, second), geometry in in_parallel(_estimate, jobs, threads, 4 * threads):
+    if cluster is None:
+        geometries = in_parallel(_estimate, jobs, threads, 4 * threads)
+    else:
+        geometries = cluster.run(_estimate_all, jobs, batch=_BATCH)
+    for (first, second), geometry in geometries:
         yield first, second, geometry
 
 
@@ -138,6 +147,10 @@ def _estimate(
     options.ransac.random_seed = seed
     options.ransac.max_num_trials = _MAX_TRIALS
     return pycolmap.estimate_two_view_geometry(camera0, points0, camera1, points1, matches, options)
+
+
+def _estimate_all(pairs: list[tuple]) -> list:
+    return [_estimate(*pair) for pair in pairs]
 
 
 def _renamed(camera: Any) -> Any:

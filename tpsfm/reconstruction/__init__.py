@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tpsfm.cluster import disconnect
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.progress import Progress
@@ -16,7 +17,7 @@ from tpsfm.reconstruction.georeference import Georeference
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.pairs import Pairing
-from tpsfm.reconstruction.stage import Stage
+from tpsfm.reconstruction.stage import NOT_KEPT, Stage
 from tpsfm.reconstruction.turns import Turns
 from tpsfm.reconstruction.verification import Verification
 
@@ -43,20 +44,23 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
 
     stages = Stages.of(**options)
     workspace = Workspace.open(Path(out), create=True)
-    with workspace.locked():
-        stages.record(workspace, Path(images))
-        for turns in (stages.turns, stages.turns.of_all()):
-            turns.run(workspace, progress)
-            stages.features.run(workspace, progress)
-            stages.pairs.run(workspace, progress)
-            stages.matching.run(workspace, progress)
-            stages.verification.run(workspace, progress)
-            if not stages.turns.may_have_missed(workspace):
-                break
-        stages.mapping.run(workspace, progress)
-        stages.alignment.run(workspace, progress)
-        stages.georeference.run(workspace, progress)
-        write_results(workspace)
+    try:
+        with workspace.locked():
+            stages.record(workspace, Path(images))
+            for turns in (stages.turns, stages.turns.of_all()):
+                turns.run(workspace, progress)
+                stages.features.run(workspace, progress)
+                stages.pairs.run(workspace, progress)
+                stages.matching.run(workspace, progress)
+                stages.verification.run(workspace, progress)
+                if not stages.turns.may_have_missed(workspace):
+                    break
+            stages.mapping.run(workspace, progress)
+            stages.alignment.run(workspace, progress)
+            stages.georeference.run(workspace, progress)
+            write_results(workspace)
+    finally:
+        disconnect()
     return workspace
 
 
@@ -116,4 +120,5 @@ class Stages:
 
     def record(self, workspace: Workspace, images: Path) -> None:
         """Make these the options of a workspace, and this folder that of its photos, before a stage runs."""
-        workspace.manifest |= {"options": self.options, "images": str(images.resolve())}
+        kept = {name: value for name, value in self.options.items() if name not in NOT_KEPT}
+        workspace.manifest |= {"options": kept, "images": str(images.resolve())}

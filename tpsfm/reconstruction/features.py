@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, extractor_class
-from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE
+from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE, Features
 from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.parallel import in_parallel
 from tpsfm.photos import Masks, Photo, PhotoCatalog
 from tpsfm.progress import Progress
+from tpsfm.reconstruction import remote
 from tpsfm.reconstruction.stage import Done, Stage, option
 
 READ_AHEAD = 2  # photos decoded while the network works
@@ -64,8 +66,6 @@ class Extraction(Stage):
             raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done:
-        from tpsfm.features.upright import upright_features
-
         images = Path(workspace.manifest["images"])
         keys: dict[str, str] = {}
         mirrored: list[str] = []
@@ -82,19 +82,39 @@ class Extraction(Stage):
             progress.bar(self.title, len(catalog.names)) as update,
         ):
             store.describe(extractor.fingerprint)
-            jobs = ((name, (catalog, masks, name, turns.get(name, 0), extractor, store)) for name in catalog.names)
-            for done, (name, loaded) in enumerate(in_parallel(self._load, jobs, 1, READ_AHEAD), 1):
-                if isinstance(loaded, TpsfmError):
-                    unreadable[name] = str(loaded)
-                    log.warning("%s: left out: %s", name, loaded)
-                else:
+            cluster = self._cluster(progress)
+            content = Photo.decode if cluster is None else _file_content
+            shared = (catalog, masks, turns, extractor, store, content)
+            jobs = ((name, (name, *shared)) for name in catalog.names)
+
+            def todo() -> Iterator[tuple[str, tuple[Photo, Any, np.ndarray | None]]]:
+                """The photos that have to be extracted; what is known of the others is noted on the way."""
+                for name, loaded in in_parallel(self._load, jobs, 1, READ_AHEAD):
+                    if isinstance(loaded, TpsfmError):
+                        unreadable[name] = str(loaded)
+                        continue
                     keys[name], photo, pixels, mask = loaded
-                    mirrored += [name] * photo.mirrored
+                    if photo.mirrored:
+                        mirrored.append(name)
                     if pixels is not None:
-                        found = upright_features(extractor, pixels, mask, photo.orientation, photo.size, photo.turn)
-                        store.write(name, found, keys[name])
-                        new += 1
-                update(done, len(catalog.names))
+                        yield name, (photo, pixels, mask)
+
+            found: Iterator[tuple[str, Features | TpsfmError]]
+            if cluster is None:
+                found = ((name, remote.features_of(extractor, *photo)) for name, photo in todo())
+            else:
+                found = cluster.run(remote.extract, todo(), self, extractor.fingerprint, batch=remote.PHOTOS)
+            for name, features in found:
+                if isinstance(features, TpsfmError):
+                    unreadable[name] = str(features)
+                    del keys[name]
+                else:
+                    store.write(name, features, keys[name])
+                    new += 1
+                update(len(keys) + len(unreadable), len(catalog.names))
+            update(len(catalog.names), len(catalog.names))
+            for name, problem in unreadable.items():
+                log.warning("%s: left out: %s", name, problem)
             keypoints = sum(store.count(name) for name in keys)
         if len(keys) < 2:
             count = f"{len(keys)} of {len(catalog.names)}"
@@ -110,19 +130,28 @@ class Extraction(Stage):
 
     def _load(
         self,
+        name: str,
         catalog: PhotoCatalog,
         masks: Masks | None,
-        name: str,
-        turn: int,
+        turns: Mapping[str, int],
         extractor: Extractor,
         store: FeatureStore,
-    ) -> tuple[str, Photo, np.ndarray | None, np.ndarray | None] | TpsfmError:
-        """(key, photo, pixels, mask), the pixels None where the store has the features already; or what is wrong."""
+        content: Callable[[Photo], Any],
+    ) -> tuple[str, Photo, Any, np.ndarray | None] | TpsfmError:
+        """(key, photo, content, mask), the content None where the store has the features already; or what is wrong."""
         try:
-            photo = replace(catalog[name], turn=turn)
+            photo = replace(catalog[name], turn=turns.get(name, 0))
             mask = None if masks is None else masks.read(photo)
             mask_digest = None if mask is None else digest(np.packbits(mask).tobytes().hex())
             key = digest([photo.content, mask_digest, photo.turn, extractor.fingerprint])
-            return key, photo, None if store.key(name) == key else photo.decode(), mask
+            return key, photo, None if store.key(name) == key else content(photo), mask
         except TpsfmError as error:
             return error
+
+
+def _file_content(photo: Photo) -> bytes:
+    assert photo.path is not None
+    try:
+        return photo.path.read_bytes()
+    except OSError as error:
+        raise TpsfmError(f"cannot read image {photo.path}: {error.strerror or error}") from error

@@ -14,6 +14,7 @@ from tpsfm.matching import Matcher, matcher_class
 from tpsfm.pairs.selection import Pair
 from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
+from tpsfm.reconstruction import remote
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, option, photo_keys
 
@@ -54,7 +55,8 @@ class Matching(Stage):
         from tpsfm.matching.screening import match_screened
 
         photos, pairs = photo_keys(workspace), chosen_pairs(workspace)
-        matcher = self.create_matcher(Extraction.recorded(workspace).extractor_class)
+        extractor = Extraction.recorded(workspace).extractor_class
+        matcher, memory = self.create_matcher(extractor), self.match_memory << 20
         keys = self.keys_of(pairs, photos, matcher)
         with (
             FeatureStore(workspace.features) as features,
@@ -66,9 +68,15 @@ class Matching(Stage):
                 log.warning("matches are kept in database.db now and made again; matches.h5 is of no use any more")
             kept = len(pairs) - len(todo)
             update(kept, len(pairs))
-            pairs_of = pair_features(lambda name: matcher.prepare(features.read(name)), todo, self.match_memory << 20)
-            jobs = ((pair, (matcher, *both, self.screening_keypoints)) for pair, both in pairs_of)
-            for done, (pair, matches) in enumerate(in_parallel(match_screened, jobs), kept + 1):
+            cluster = self._cluster(progress) if todo else None
+            if cluster is None:
+                pairs_of = pair_features(lambda name: matcher.prepare(features.read(name)), todo, memory)
+                jobs = ((pair, (matcher, *both, self.screening_keypoints)) for pair, both in pairs_of)
+                matched = in_parallel(match_screened, jobs)
+            else:
+                pairs_of = pair_features(lambda name: remote.packed(features.read(name)), todo, memory)
+                matched = cluster.run(remote.match, pairs_of, self, extractor, matcher.fingerprint, batch=remote.PAIRS)
+            for done, (pair, matches) in enumerate(matched, kept + 1):
                 table.write(pair, matches, keys[pair])
                 update(done, len(pairs))
         return Done(digest(sorted(keys.values())), len(todo), kept, {"pairs": len(pairs)})

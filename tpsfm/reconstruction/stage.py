@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from tpsfm.cluster import Cluster, connect
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.pairs.selection import Pair, read_pairs
@@ -21,6 +22,8 @@ from tpsfm.progress import Progress
 log = logging.getLogger("tpsfm")
 
 _LIMITS = (("least", "at least", operator.ge), ("most", "at most", operator.le), ("above", "above", operator.gt))
+
+NOT_KEPT = ("cluster", "workers")  # options of a run that say nothing of its result, nor of later runs
 
 AnyStage = TypeVar("AnyStage", bound="Stage")
 
@@ -84,6 +87,8 @@ class Stage(ABC):
     device: str = option("auto", "auto, cpu or cuda.")
     seed: int = option(0, "Same seed, same map.", least=0)
     threads: int = option(-1, "-1: all cores.")
+    cluster: str | None = option(None, "Dask scheduler whose workers extract, match and verify, tcp://host:8786.")
+    workers: int = option(0, "Start so many worker processes here, which do.", least=0)
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -132,6 +137,10 @@ class Stage(ABC):
         log.info("%s: %d new, %d kept", self.title, done.new, done.kept)
         if done.new or not workspace.is_done(self.name, done.key):  # else the time that it once took stays
             workspace.finish(self.name, done.key, time.perf_counter() - start, **done.counts)
+
+    def _cluster(self, progress: Progress) -> Cluster | None:
+        """The workers that the options name, None where they name none."""
+        return connect(self.cluster, self.workers, progress)
 
     @abstractmethod
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:

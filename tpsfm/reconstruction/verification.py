@@ -72,7 +72,9 @@ class Verification(Stage):
             overlay = _overlay(workspace, records, read)
             told = _told(overlay, records, read) if overlay else {}
         with progress.bar(self.title) as update:
-            new, inliers = colmap.verify_matches(workspace.database, self.seed, self.threads, update, overlay)
+            new, inliers = colmap.verify_matches(
+                workspace.database, self.seed, self.threads, update, overlay, self._cluster(progress)
+            )
         counts = {"pairs": sum(n > 0 for n in inliers.values()), "inliers": sum(inliers.values())}
         counts |= {"cameras": len(set(cameras.values())), "given": len({cameras[name] for name in given})}
         parts = [matched, sorted(photos.items()), self.camera_model, self.camera_mode, self.seed, *known]

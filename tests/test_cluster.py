@@ -1,0 +1,139 @@
+"""The same map on the workers of a Dask cluster, one of them killed, the scheduler restarted, and others refused."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import tpsfm
+from tests.support import onworker
+from tpsfm import cluster
+from tpsfm.errors import TpsfmError
+from tpsfm.progress import Progress
+
+pytest.importorskip("distributed")
+OPTIONS = {"max_keypoints": 1000, "threads": 1, "features": "sift", "screening_keypoints": 256, "align": False}
+
+
+@pytest.fixture(scope="module")
+def images(courtyard, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four") / "images"
+    folder.mkdir()
+    for photo in sorted((courtyard / "images").iterdir())[:4]:
+        shutil.copy(photo, folder)
+    (folder / "not a photo.jpg").write_bytes((folder / "view_000.jpg").read_bytes()[:5000])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two local workers."""
+    yield cluster.connect(None, 2, Progress())
+    cluster.disconnect()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def model_bytes(root: Path) -> list[bytes]:
+    return [(root / "sparse" / name).read_bytes() for name in ("cameras.bin", "images.bin", "points3D.bin")]
+
+
+def test_the_map_is_the_same_as_in_one_process_though_a_worker_is_killed(images, tmp_path, monkeypatch):
+    alone = tpsfm.reconstruct(images, tmp_path / "alone", **OPTIONS)
+    said = []
+    monkeypatch.setattr(Progress, "say", lambda self, text: said.append(text))
+
+    def kill() -> None:
+        while not cluster._open:
+            time.sleep(0.01)
+        (opened,) = cluster._open.values()
+        worker = next(iter(opened._client.run(os.getpid).values()))
+        os.kill(worker, signal.SIGKILL)
+        killed.append(worker)
+
+    killed: list[int] = []
+    killer = threading.Thread(target=kill)
+    killer.start()
+    together = tpsfm.reconstruct(images, tmp_path / "together", workers=2, **OPTIONS)
+    killer.join()
+    assert killed and "2 threads at tcp://127.0.0.1" in said[0]
+    assert model_bytes(together.root) == model_bytes(alone.root)
+    assert together.manifest["photos"] == alone.manifest["photos"]
+    assert together.manifest["unreadable"].keys() == alone.manifest["unreadable"].keys() == {"not a photo.jpg"}
+    assert not {"cluster", "workers"} & together.manifest["options"].keys()
+    assert not cluster._open  # the workers are gone
+
+
+def test_results_come_in_order_and_errors_come_through(workers):
+    jobs = ((f"job {number}", (number,)) for number in range(23))
+    found = list(workers.run(onworker.square, jobs, 1, batch=4))
+    assert found == [(f"job {number}", number**2 + 1) for number in range(23)]
+    with pytest.raises(TypeError):
+        list(workers.run(onworker.square, [("job", ("text",))], 1))
+
+
+def test_a_worker_with_another_tpsfm_is_refused(workers, monkeypatch):
+    monkeypatch.setattr(cluster, "identity", lambda: "another")
+    with pytest.raises(TpsfmError, match=r"the worker tcp://.* has another version of tpsfm"):
+        list(workers.run(onworker.square, [("job", (1,))], 1))
+
+
+def test_a_worker_with_other_weights_is_refused(workers):
+    from tpsfm.reconstruction import remote
+    from tpsfm.reconstruction.features import Extraction
+
+    stage = Extraction(features="sift")
+    other = stage.extractor().fingerprint | {"weights": "other"}
+    with pytest.raises(TpsfmError, match="sift on a worker has other weights than here"):
+        list(workers.run(remote.extract, [("photo", (None, b"", None))], stage, other))
+
+
+def dask(*arguments: str) -> subprocess.Popen:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-m", "dask", *arguments], **quiet)
+
+
+def test_a_scheduler_that_is_restarted_costs_what_was_under_way(free_port):
+    address = f"tcp://127.0.0.1:{free_port}"
+    started = [dask("scheduler", "--host", "127.0.0.1", "--port", str(free_port), "--no-dashboard")]
+    started.append(dask("worker", address, "--no-dashboard", "--nthreads", "1", "--no-nanny"))
+    there = None
+    try:
+        deadline = time.monotonic() + 60
+        while there is None:
+            try:
+                there = cluster.Cluster(address)
+            except TpsfmError:
+                assert time.monotonic() < deadline
+        found = there.run(onworker.slow_square, ((number, (number,)) for number in range(12)), 0.1)
+        assert next(found) == (0, 0)
+        started[0].kill()
+        started[0].wait()
+        started.append(dask("scheduler", "--host", "127.0.0.1", "--port", str(free_port), "--no-dashboard"))
+        started.append(dask("worker", address, "--no-dashboard", "--nthreads", "1", "--no-nanny"))
+        assert list(found) == [(number, number**2) for number in range(1, 12)]
+    finally:
+        if there is not None:
+            there.close()
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_what_is_wrong_is_told_in_one_line(images, tmp_path, free_port):
+    with pytest.raises(TpsfmError, match=f"no Dask scheduler answers at tcp://127.0.0.1:{free_port}"):
+        tpsfm.reconstruct(images, tmp_path / "out", cluster=f"tcp://127.0.0.1:{free_port}", **OPTIONS)
+    with pytest.raises(TpsfmError, match="leave out --workers"):
+        tpsfm.reconstruct(images, tmp_path / "out", cluster="tcp://127.0.0.1:1", workers=2, **OPTIONS)
