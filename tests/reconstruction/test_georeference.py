@@ -172,6 +172,9 @@ def test_positions_count_by_their_deviation(workspace, truth, tmp_path):
         Georeference(gps=tmp_path / "gps.csv").run(workspace)
     assert before > 0.2 and error(workspace, truth).max() < 0.05
     assert read_georeference(workspace)["rmse_before_adjustment"]["vertical"] > 0.2
+    code, said = command("map", workspace.root, "--gps", tmp_path / "gps.csv", "--threads", 1)
+    assert code == 0 and "by 8 of 8 GPS positions" in said
+    assert "after the adjustment to them" in workspace.report.read_text()
 
 
 def test_a_map_of_an_older_tpsfm_is_not_moved_twice(workspace, truth, tmp_path):

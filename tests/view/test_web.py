@@ -15,7 +15,7 @@ from tests.support.browser import Browser, wait_for
 from tests.support.viewed import GREEN, MAGENTA, make_model, near, save_photos
 from tpsfm.errors import TpsfmError
 from tpsfm.view.scene import PHOTO_COLOR
-from tpsfm.view.web import serve
+from tpsfm.view.web import nearest_to_ray, serve
 
 ROOT = Path(__file__).parents[2]
 PANEL = "[...document.querySelectorAll('input')].map(e => e.value)"
@@ -64,6 +64,36 @@ def test_the_page_shows_points_frustums_and_thumbnails(served, tmp_path):
         wait_for(lambda: any(value.startswith("photo ") for value in browser.evaluate(PANEL)), 30)
         before = near(picture, MAGENTA, 40).sum()
         wait_for(lambda: near(browser.screenshot(), MAGENTA, 40).sum() > 4 * before, 30)  # it came close
+
+
+def test_a_click_means_the_first_point_near_its_ray():
+    points = np.array([[0, 0, 10], [0.02, 0, 5], [1, 0, 5], [0, 0, -1]], np.float32)
+    assert nearest_to_ray(points, np.zeros(3), np.array([0, 0, 2.0])) == pytest.approx([0, 0, 10])
+    assert nearest_to_ray(points, np.zeros(3), np.array([0.02, 0, 5])) == pytest.approx([0.02, 0, 5])
+    assert nearest_to_ray(points, np.zeros(3), np.array([0.0, 1, 0])) is None
+    behind = np.array([[0, 0, 20], [0, 0, 10]], np.float32)
+    assert nearest_to_ray(behind, np.zeros(3), np.array([0, 0, 1.0])) == pytest.approx([0, 0, 10])
+    assert nearest_to_ray(points[:0], np.zeros(3), np.array([0, 0, 1.0])) is None
+
+
+def test_the_distance_of_two_clicked_points(served, tmp_path):
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(served)
+        wait_for(lambda: near(browser.screenshot(), GREEN, 60).sum() > 2000, 60)
+        time.sleep(2)  # until the camera has come to rest
+        tick = "[...document.querySelectorAll('input[type=checkbox]')].at(-1).click()"
+        browser.evaluate(tick)
+        wait_for(lambda: "click a point" in browser.evaluate("document.body.innerText"), 30)
+        rows, columns = np.nonzero(near(browser.screenshot(), GREEN, 60))
+        row = int(np.median(rows))
+        left, right = np.percentile(columns[rows == row], (10, 90)).astype(int).tolist()
+        browser.click(left, row)
+        wait_for(lambda: "click another point" in browser.evaluate("document.body.innerText"), 30)
+        browser.click(right, row)
+        found = wait_for(
+            lambda: re.search(r"([\d.]+) of the map's units", browser.evaluate("document.body.innerText")), 30
+        )
+        assert 1 < float(found[1]) < 2.1  # the ball's diameter is 2
 
 
 def test_the_server_can_block_and_be_stopped(model):

@@ -122,9 +122,11 @@ def info_(out: Path, model: int) -> None:
 def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host: str, port: int, model: int) -> None:
     """Show the map of OUT: an Open3D window where there is a display, else a page in the browser."""
     from tpsfm.reconstruction.report import open_map
+    from tpsfm.reconstruction.world import read_georeference
     from tpsfm.view.window import has_display, show
 
     workspace, shown = open_map(out, model)
+    level = read_georeference(workspace) is not None
     found, folder = None, None
     if queries is not None:
         from tpsfm.localization.output import read_queries
@@ -133,16 +135,16 @@ def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, hos
     if snapshot is not None:
         from tpsfm.view.snapshot import snapshot as draw
 
-        draw(shown, snapshot, queries=found)
+        draw(shown, snapshot, queries=found, level=level)
         click.echo(snapshot)
         return
     if not web and has_display():
         try:
-            return show(shown, found)
+            return show(shown, found, level)
         except TpsfmError as error:
             click.echo(f"no window: {error}; serving a page instead", err=True)
     from tpsfm.view.web import serve
 
     images = Path(workspace.manifest["images"])
     ready = lambda address: click.echo(f"{address}   (Ctrl-C ends it)")  # noqa: E731
-    serve(shown, images, host, port, found, folder, ready=ready)
+    serve(shown, images, host, port, found, folder, level, ready=ready)

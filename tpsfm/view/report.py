@@ -13,6 +13,7 @@ import numpy as np
 from tpsfm.geometry import Model, summary
 from tpsfm.io.atomic import write_atomic
 from tpsfm.view.pages import jpeg_uri, render, thumbnail
+from tpsfm.view.plan import plan
 from tpsfm.view.scene import scene_of
 from tpsfm.view.snapshot import splat
 
@@ -118,7 +119,7 @@ def page(model: Model | None, facts: Facts) -> str:
             "reprojection error": f"{values['reprojection_error']:.2f} px",
         }
         charts = _charts(model)
-        picture = jpeg_uri(splat(scene_of(model, max_points=300_000), (1600, 1000)), 85)
+        picture = jpeg_uri(splat(scene_of(model, max_points=300_000, level=facts.world is not None), (1600, 1000)), 85)
     registered = [] if model is None else list(model.images)
     thumbnails = _thumbnails(facts.images, [*registered, *facts.in_other_models, *facts.left_out])
     return render(
@@ -130,6 +131,7 @@ def page(model: Model | None, facts: Facts) -> str:
         photos_of=Counter() if model is None else Counter(pose.camera_id for pose in model.images.values()),
         figures={**figures, "computing time": f"{sum(facts.seconds.values()):.1f} s"},
         picture=picture,
+        plan=plan(model) if model is not None and facts.world else "",
         charts=charts,
         thumbnails=thumbnails,
         elsewhere=[(thumbnails.get(name), name, f"in model {n}") for name, n in sorted(facts.in_other_models.items())],

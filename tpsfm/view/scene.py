@@ -81,8 +81,14 @@ class Scene:
         return target + 1.06 * distance * direction, target, up
 
 
-def scene_of(model: Model, queries: Model | None = None, max_points: int = 1_000_000) -> Scene:
-    """The drawable scene of a map; `queries` are localized photos, as a model in the same frame."""
+def scene_of(model: Model, queries: Model | None = None, max_points: int = 1_000_000, level: bool = False) -> Scene:
+    """The drawable scene of a map.
+
+    Args:
+        queries: localized photos, as a model in the same frame.
+        max_points: a random subset of so many points is taken where there are more.
+        level: whether the map's third axis is known to be up; else the photos tell.
+    """
     photos = [(name, pose, model, PHOTO_COLOR) for name, pose in model.images.items()]
     if queries is not None:
         photos += [(name, pose, queries, QUERY_COLOR) for name, pose in queries.images.items()]
@@ -96,7 +102,8 @@ def scene_of(model: Model, queries: Model | None = None, max_points: int = 1_000
     frustums = np.array(corners, np.float32).reshape(-1, 5, 3)
     frustum_colors = np.array([color for *_, color in photos], np.uint8).reshape(-1, 3)
     names = [name for name, *_ in photos]
-    return Scene(points.astype(np.float32), colors, names, frustums, frustum_colors, size, _vertical(frustums))
+    up = np.array([0.0, 0.0, 1.0]) if level else _vertical(frustums)
+    return Scene(points.astype(np.float32), colors, names, frustums, frustum_colors, size, up)
 
 
 def view_rotation(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:

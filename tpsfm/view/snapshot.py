@@ -16,7 +16,13 @@ _SUPERSAMPLING = 2
 log = logging.getLogger("tpsfm")
 
 
-def snapshot(model: Model, png: str | Path, size: tuple[int, int] = (1280, 800), queries: Model | None = None) -> str:
+def snapshot(
+    model: Model,
+    png: str | Path,
+    size: tuple[int, int] = (1280, 800),
+    queries: Model | None = None,
+    level: bool = False,
+) -> str:
     """Draw a map's points and frustums off-screen into the file `png`.
 
     Open3D draws where it works; elsewhere our own renderer does.
@@ -24,6 +30,7 @@ def snapshot(model: Model, png: str | Path, size: tuple[int, int] = (1280, 800),
     Args:
         size: (width, height) in pixels.
         queries: localized photos, a model in the same frame; they get a colour of their own.
+        level: whether the map's third axis is known to be up.
 
     Returns:
         What drew it: "open3d" or "tpsfm".
@@ -41,7 +48,7 @@ def snapshot(model: Model, png: str | Path, size: tuple[int, int] = (1280, 800),
             pass
     except OSError as error:
         raise TpsfmError(f"can't write '{png}': {error.strerror}") from None
-    scene = scene_of(model, queries, max_points=300_000)
+    scene = scene_of(model, queries, 300_000, level)
     try:
         png.unlink()
         window.draw(scene, png, size, timeout=120)

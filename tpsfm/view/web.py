@@ -16,7 +16,7 @@ from tpsfm.view.pages import thumbnail
 from tpsfm.view.scene import BACKGROUND, REACH, Scene, scene_of
 
 if TYPE_CHECKING:
-    from viser import CameraFrustumHandle, ClientHandle, GuiEvent, SceneNodePointerEvent, ViserServer
+    from viser import CameraFrustumHandle, ClientHandle, GuiEvent, SceneClickEvent, SceneNodePointerEvent, ViserServer
 
 
 def serve(
@@ -26,16 +26,20 @@ def serve(
     port: int = 8080,
     queries: Model | None = None,
     query_images: Path | None = None,
+    level: bool = False,
     block: bool = True,
     ready: Callable[[str], None] | None = None,
 ) -> ViserServer:
-    """Serve a page with a map's points, frustums and the photos' thumbnails; a click on a photo moves the view there.
+    """Serve a page with a map's points, frustums and the photos' thumbnails.
+
+    A click on a photo moves the view there; clicks on two points, while measuring, tell their distance.
 
     Args:
         images: the photos' folder; None or a missing photo leaves its frustum empty.
         host: address to listen on; "0.0.0.0" makes the page visible in the network.
         port: 0 for any free one.
         queries, query_images: localized photos, a model in the same frame, and their folder.
+        level: whether the map is in metres east, north and up; else it has a unit of its own.
         block: serve until interrupted; else return at once, and the server's `stop()` ends it.
         ready: called with the page's address once it is served.
 
@@ -45,10 +49,10 @@ def serve(
     import viser
 
     port = _free_port(host, port)
-    scene = scene_of(model, queries, max_points=500_000)
+    scene = scene_of(model, queries, 500_000, level)
     server = viser.ViserServer(host=host, port=port, label="tpsfm", verbose=False)
     folders = [images] * len(model.images) + [query_images] * (len(scene.names) - len(model.images))
-    page = _Page(server, scene)
+    page = _Page(server, scene, "m" if level else "of the map's units")
     threading.Thread(target=page.show_thumbnails, args=(folders,), daemon=True).start()
     try:
         if ready:
@@ -76,8 +80,8 @@ def _free_port(host: str, port: int) -> int:
 class _Page:
     """What the browser shows: the scene and a small panel."""
 
-    def __init__(self, server: ViserServer, scene: Scene) -> None:
-        self.server, self.scene, self.closed = server, scene, threading.Event()
+    def __init__(self, server: ViserServer, scene: Scene, unit: str) -> None:
+        self.server, self.scene, self.unit, self.closed = server, scene, unit, threading.Event()
         self.eye, self.target, self.up = scene.overview
         server.scene.set_up_direction(self.up)
         server.scene.set_background_image(np.full((2, 2, 3), BACKGROUND, np.uint8))
@@ -88,6 +92,7 @@ class _Page:
         )
         self.frustums = [self._frustum(i) for i in range(len(scene.names))]
         self._panel(point_size)
+        self._measure()
         server.on_client_connect(self._overview)
 
     def _frustum(self, index: int) -> CameraFrustumHandle:
@@ -151,6 +156,36 @@ class _Page:
             if event.client is not None:
                 self._overview(event.client)
 
+    def _measure(self) -> None:
+        """Distances between two points that are clicked while a box is ticked."""
+        gui = self.server.gui
+        ends: list[np.ndarray] = []
+        active = gui.add_checkbox("Measure", False, hint="Then click two points of the map.")
+        told = gui.add_markdown("")
+
+        @active.on_update
+        def _(_: GuiEvent) -> None:
+            ends.clear()
+            told.content = "click a point" if active.value else ""
+
+        @self.server.scene.on_click()
+        def _(event: SceneClickEvent) -> None:
+            if not active.value:
+                return
+            point = nearest_to_ray(self.scene.points, np.array(event.ray_origin), np.array(event.ray_direction))
+            if point is None:
+                return
+            if len(ends) != 1:
+                ends[:] = [point]
+                told.content = "click another point"
+                return
+            ends.append(point)
+            told.content = f"{np.linalg.norm(ends[1] - ends[0]):.3f} {self.unit}"
+            self.server.scene.add_line_segments(
+                "/distance", np.array([ends], np.float32), (255, 255, 255), thickness=3.0, thickness_units="screen"
+            )
+            self.server.scene.add_label("/distance/label", told.content, position=np.mean(ends, axis=0))
+
     def _overview(self, client: ClientHandle) -> None:
         with client.atomic():
             client.camera.up_direction = self.up
@@ -166,3 +201,15 @@ class _Page:
                 return
             if picture is not None:
                 handle.image = picture
+
+
+def nearest_to_ray(points: np.ndarray, origin: np.ndarray, direction: np.ndarray) -> np.ndarray | None:
+    """The first of points [P, 3] near a ray, as a click means it; None where none is within half a degree."""
+    away = points - origin
+    along = away @ (direction / np.linalg.norm(direction))
+    across = np.sqrt(np.maximum((away**2).sum(1) - along**2, 0))
+    angle = np.where(along > 0, across / np.maximum(along, 1e-9), np.inf)
+    if not len(points) or angle.min() > np.tan(np.radians(0.5)):
+        return None
+    near = np.flatnonzero(angle <= max(2 * angle.min(), np.tan(np.radians(0.1))))
+    return points[near[along[near].argmin()]].astype(np.float64)

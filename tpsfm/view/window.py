@@ -31,18 +31,19 @@ def has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def show(model: Model, queries: Model | None = None) -> None:
+def show(model: Model, queries: Model | None = None, level: bool = False) -> None:
     """Show a map's points and frustums in an Open3D window; returns when it is closed.
 
     Args:
         queries: localized photos, a model in the same frame; they get a colour of their own.
+        level: whether the map's third axis is known to be up.
 
     Raises:
         TpsfmError: there is no display, Open3D's system libraries are missing, or it failed.
     """
     if not has_display():
         raise TpsfmError("there is no display; use 'tpsfm view --web' or 'tpsfm view --snapshot map.png'")
-    draw(scene_of(model, queries))
+    draw(scene_of(model, queries, level=level))
 
 
 def draw(
