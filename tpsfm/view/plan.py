@@ -68,7 +68,7 @@ def _drawn(
     order = np.argsort(points[:, 2], kind="stable")
     column = ((points[order, 0] - low[0]) * scale).astype(int)
     row = ((high[1] - points[order, 1]) * scale).astype(int)
-    reach = int(np.clip(np.sqrt(0.1 * width * height / max(len(points), 1)), 1, 4))
+    reach = int(np.clip(np.sqrt(0.4 * width * height / max(len(points), 1)), 1, 5))
     for dy in range(reach):
         for dx in range(reach):
             x, y = column + dx, row + dy
