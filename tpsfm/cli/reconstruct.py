@@ -105,6 +105,7 @@ def _run(names: list[str], out: Path, values: dict[str, Any], images: Path | Non
     stages = Stages.recorded(workspace, **given_options(values))
     try:
         with workspace.locked():
+            stages.check(workspace, images, names)
             stages.record(workspace, images or image_folder(workspace))
             for name in names:
                 getattr(stages, name).run(workspace, progress)

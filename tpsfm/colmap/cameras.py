@@ -35,20 +35,35 @@ def group_cameras(
     if mode not in CAMERA_MODES:
         raise TpsfmError(f"no camera mode '{mode}'; there are: {', '.join(CAMERA_MODES)}")
     numbers: dict[Hashable, int] = {}
-    first: dict[int, str] = {}
+    sizes: dict[int, dict[tuple[int, int], list[str]]] = {}
     camera_of = {}
     given = given or {}
     for name in sorted(photos, key=lambda name: (name not in given, name)):
         photo = photos[name]
         number = numbers.setdefault(_key(name, photo, mode, given.get(name)), len(numbers))
         camera_of[name] = number
-        other = photos[first.setdefault(number, name)]
-        if photo.size != other.size:
-            raise TpsfmError(
-                f"one camera for '{first[number]}' ({other.width}x{other.height}) and '{name}' "
-                f"({photo.width}x{photo.height}) can't be: their sizes differ; use the camera mode 'auto'"
-            )
+        sizes.setdefault(number, {}).setdefault(photo.size, []).append(name)
+    for unlike in sizes.values():
+        if len(unlike) > 1:
+            raise TpsfmError(_unlike(photos, unlike, mode))
     return camera_of
+
+
+def _unlike(photos: Mapping[str, Photo], sizes: Mapping[tuple[int, int], list[str]], mode: str) -> str:
+    """Why photos of several sizes can't share a camera."""
+    of = [
+        f"{width}x{height} ({names[0]}" + (f" and {len(names) - 1} more)" if len(names) > 1 else ")")
+        for (width, height), names in sorted(sizes.items(), key=lambda item: -len(item[1]))
+    ]
+    text = f"the camera mode '{mode}' can't be: the photos are {', '.join(of[:4])}{' ...' * (len(of) > 4)}"
+    names = [name for group in sizes.values() for name in group]
+    turned = [name for name in names if photos[name].orientation in (6, 8)]
+    if turned and len({photos[name].seen_size for name in names}) == 1:
+        text += (
+            f"; they are alike only once EXIF orientation turns {len(turned)} of them ({turned[0]} ...), but a camera"
+            " is that of the photos as they are stored"
+        )
+    return f"{text}; use the camera mode 'auto'"
 
 
 def possible_groups(photos: Mapping[str, Photo]) -> list[list[str]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tpsfm.cluster import disconnect
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
+from tpsfm.photos import Photo, PhotoCatalog, list_images
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
@@ -17,11 +21,13 @@ from tpsfm.reconstruction.georeference import Georeference
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.pairs import Pairing
-from tpsfm.reconstruction.stage import NOT_KEPT, Stage
+from tpsfm.reconstruction.stage import NOT_KEPT, Stage, photo_keys, photo_records, problem_of
 from tpsfm.reconstruction.turns import Turns
 from tpsfm.reconstruction.verification import Verification
 
 __all__ = ["Stage", "Stages", "reconstruct"]
+
+log = logging.getLogger("tpsfm")
 
 
 def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any) -> Workspace:
@@ -46,6 +52,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
     workspace = Workspace.open(Path(out), create=True)
     try:
         with workspace.locked():
+            stages.check(workspace, Path(images))
             stages.record(workspace, Path(images))
             for turns in (stages.turns, stages.turns.of_all()):
                 turns.run(workspace, progress)
@@ -89,24 +96,20 @@ class Stages:
         Raises:
             TpsfmError: no stage has such an option, or its value is out of its range.
         """
-        stages = cls(
-            Turns.of(options),
-            Extraction.of(options),
-            Pairing.of(options),
-            Matching.of(options),
-            Verification.of(options),
-            Mapping.of(options),
-            Alignment.of(options),
-            Georeference.of(options),
-        )
-        unknown = sorted(options.keys() - stages.options.keys())
-        if unknown:
-            raise TpsfmError(f"no option '{unknown[0]}'; there are: {', '.join(sorted(stages.options))}")
-        return stages
+        known = {one.name for stage in cls.types() for one in fields(stage)}
+        problems = [
+            f"no option '{name}'; there are: {', '.join(sorted(known))}" for name in sorted(options.keys() - known)
+        ]
+        for stage in cls.types():
+            problems += problem_of(stage.of, options)
+        _tell(problems)
+        return cls(*(stage.of(options) for stage in cls.types()))  # type: ignore[arg-type]
 
     @classmethod
     def recorded(cls, workspace: Workspace, **changes: Any) -> Stages:
         """The stages with the options of a workspace's last run, but for some changes."""
+        if "pairs" in changes:
+            changes.setdefault("pairs_file", None)
         return cls.of(**{**workspace.manifest["options"], **changes})
 
     def __iter__(self) -> Iterator[Stage]:
@@ -118,7 +121,50 @@ class Stages:
         """All options by name, as JSON."""
         return {name: value for stage in self for name, value in stage.options.items()}
 
+    def check(self, workspace: Workspace, images: Path | None = None, names: Iterable[str] = ()) -> None:
+        """Tell what can't work, all at once and before any work; the log "tpsfm" tells which options have no effect.
+
+        Args:
+            images: folder of the photos; if left out, the photos are those whose features are there.
+            names: of the stages that are to run; all of them if left out.
+
+        Raises:
+            TpsfmError: something can't work; of several things each has a line.
+        """
+
+        @cache
+        def photos() -> dict[str, Photo]:
+            if images is None:
+                return photo_records(workspace, photo_keys(workspace))
+            found = {}
+            with PhotoCatalog(images, workspace.photos, self.features.masks) as catalog:
+                for name in catalog.names:
+                    with suppress(TpsfmError):  # the extraction names those that can't be read
+                        found[name] = catalog[name]
+            return found
+
+        stages = [getattr(self, name) for name in names] or list(self)
+        problems = [] if images is None or images.is_dir() else list(problem_of(list_images, images))
+        if self.mapping in stages and self.mapping.poses is not None and self.verification.cameras is not None:
+            problems.append("--poses brings cameras of its own; leave out --cameras")
+        for stage in stages:
+            try:
+                problems += stage.problems(photos)
+            except TpsfmError as error:  # there are no photos
+                problems += [str(error)] if str(error) not in problems else []
+        _tell(problems)
+        for remark in (remark for stage in stages for remark in stage.remarks(photos)):
+            log.warning("%s", remark)
+
     def record(self, workspace: Workspace, images: Path) -> None:
         """Make these the options of a workspace, and this folder that of its photos, before a stage runs."""
         kept = {name: value for name, value in self.options.items() if name not in NOT_KEPT}
         workspace.manifest |= {"options": kept, "images": str(images.resolve())}
+
+
+def _tell(problems: Sequence[str]) -> None:
+    """Raise an error where there are problems."""
+    if len(problems) > 1:
+        raise TpsfmError("\n".join([f"{len(problems)} things can't work:", *(f"  {problem}" for problem in problems)]))
+    if problems:
+        raise TpsfmError(problems[0])

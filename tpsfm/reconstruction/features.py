@@ -19,7 +19,7 @@ from tpsfm.parallel import in_parallel
 from tpsfm.photos import Masks, Photo, PhotoCatalog
 from tpsfm.progress import Progress
 from tpsfm.reconstruction import remote
-from tpsfm.reconstruction.stage import Done, Stage, option
+from tpsfm.reconstruction.stage import Done, Photos, Stage, option, problem_of
 
 READ_AHEAD = 2  # photos decoded while the network works
 
@@ -45,6 +45,11 @@ class Extraction(Stage):
     max_keypoints: int = option(MAX_KEYPOINTS, "Keypoints a photo.", least=1)
     max_size: int = option(MAX_SIZE, "Longer side, pixels.", least=32)
     masks: Path | None = option(None, "Folder of masks, image.jpg.png; black: no keypoints.", path=True)
+
+    def problems(self, photos: Photos) -> Iterator[str]:
+        yield from problem_of(self.extractor)
+        if self.masks is not None and not self.masks.is_dir():
+            yield f"no folder of masks {self.masks}"
 
     @property
     def extractor_class(self) -> type[Extractor]:

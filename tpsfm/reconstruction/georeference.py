@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from tpsfm.progress import Progress
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.ground_control import find_in_map, read_ground_points
 from tpsfm.reconstruction.mapping import Mapping
-from tpsfm.reconstruction.stage import Done, Stage, key_of, option, photo_keys, photo_records
+from tpsfm.reconstruction.stage import Done, Photos, Stage, key_of, option, photo_keys, photo_records, problem_of
 from tpsfm.reconstruction.world import FILE, residual_rows, rmse_of, world_content
 
 METHOD = 2  # counts up where the same positions give another result
@@ -73,6 +74,18 @@ class Georeference(Stage):
     position_priors: bool = option(True, "Adjust the map to the photos' positions, weighted by their deviation.")
     gcp: Path | None = option(None, "Ground control points, OpenDroneMap's gcp_list.txt.", path=True)
     gcp_check: Path | None = option(None, "Ground control points to measure the map by, likewise.", path=True)
+
+    def problems(self, photos: Photos) -> Iterator[str]:
+        if self.gps is not None:
+            yield from problem_of(read_positions, self.gps)
+        for points in (self.gcp, self.gcp_check):
+            if points is not None:
+                yield from problem_of(read_ground_points, points, list(photos()))
+
+    def remarks(self, photos: Photos) -> Iterator[str]:
+        given = [name for name in ("gps", "gcp", "gcp_check") if self.is_given(name)]
+        if self.georeference == "off" and given:
+            yield f"--{given[0].replace('_', '-')} has no effect with --georeference off"
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         key_of(workspace, Mapping, "tpsfm map")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import abc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,8 +12,19 @@ from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace, digest
+from tpsfm.photos import Photo
 from tpsfm.progress import Progress
-from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, key_of, option, photo_keys, photo_records
+from tpsfm.reconstruction.stage import (
+    Done,
+    Photos,
+    Stage,
+    chosen_pairs,
+    key_of,
+    option,
+    photo_keys,
+    photo_records,
+    problem_of,
+)
 from tpsfm.reconstruction.verification import Verification, fixed_cameras, given_cameras
 
 
@@ -41,10 +53,18 @@ class Mapping(Stage):
         None, "Known poses, which stay: a COLMAP model's folder, transforms.json or a CSV file.", path=True
     )
 
+    def problems(self, photos: Photos) -> abc.Iterator[str]:
+        if self.poses is not None:
+            yield from problem_of(self._known, photos(), self.poses)
+
+    def remarks(self, photos: Photos) -> abc.Iterator[str]:
+        if self.poses is not None and self.is_given("mapper"):
+            yield f"--mapper {self.mapper} has no effect: the poses are known"
+
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         from tpsfm import colmap
 
-        known = None if self.poses is None else self._known(workspace, self.poses)
+        known = None if self.poses is None else self._known(photo_records(workspace, photo_keys(workspace)), self.poses)
         key, fixed, groups = self.key(workspace, known), fixed_cameras(workspace), self._groups(workspace)
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
@@ -84,15 +104,14 @@ class Mapping(Stage):
             return []
         return possible_groups(photo_records(workspace, photo_keys(workspace)))
 
-    def _known(self, workspace: Workspace, source: Path) -> Model:
-        """The known poses of the photos that have features.
+    def _known(self, photos: abc.Mapping[str, Photo], source: Path) -> Model:
+        """The known poses of the photos.
 
         Raises:
             TpsfmError: they can't be read, are those of other photos, or a photo is of another size than its camera.
         """
         from tpsfm.colmap import poses_of, read_poses
 
-        photos = photo_records(workspace, photo_keys(workspace))
         known = poses_of(read_poses(source), photos, source)
         for name, pose in known.images.items():
             camera = known.cameras[pose.camera_id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
 from tpsfm.reconstruction import remote
 from tpsfm.reconstruction.features import Extraction
-from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, option, photo_keys
+from tpsfm.reconstruction.stage import Done, Photos, Stage, chosen_pairs, option, photo_keys, problem_of
 
 log = logging.getLogger("tpsfm")
 
@@ -39,6 +39,9 @@ class Matching(Stage):
         1024, "Keypoints matched first, the others where enough of those agree; 0: all at once.", least=0
     )
     match_memory: int = option(256, "MiB of features held at a time while pairs are matched.", least=1)
+
+    def problems(self, photos: Photos) -> Iterator[str]:
+        yield from problem_of(matcher_class, self.matcher)
 
     def create_matcher(self, extractor: type[Extractor]) -> Matcher:
         """The matcher that the options name, for the features of an extractor."""

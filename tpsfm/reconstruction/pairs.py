@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,9 +18,16 @@ from tpsfm.pairs import selection
 from tpsfm.photos import file_digest
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
-from tpsfm.reconstruction.stage import Done, Stage, option, photo_keys, photo_records
+from tpsfm.reconstruction.stage import Done, Photos, Stage, option, photo_keys, photo_records, problem_of
+from tpsfm.retrieval import global_descriptor_class
 
 EXHAUSTIVE_UP_TO = 60  # photos that 'auto' still matches all to all
+_METHODS_OF = {  # by the options that are for these alone
+    "neighbours": ("retrieval", "gps"),
+    "overlap": ("sequential",),
+    "quadratic": ("sequential",),
+    "pairs_file": ("file",),
+}
 
 log = logging.getLogger("tpsfm")
 
@@ -36,20 +44,46 @@ class Pairing(Stage):
 
     pairs: str = option(
         "auto",
-        f"Which photos are matched; auto: all pairs up to {EXHAUSTIVE_UP_TO} photos, else retrieval.",
+        f"Which photos are matched; auto: the file, all up to {EXHAUSTIVE_UP_TO} photos, or retrieval.",
         choices=("auto", "exhaustive", "sequential", "retrieval", "gps", "file"),
     )
     neighbours: int = option(20, "For retrieval and gps.", least=1)
     overlap: int = option(10, "For sequential.", least=1)
     quadratic: bool = option(True, "For sequential: also 2, 4, 8 ... photos on.")
-    pairs_file: Path | None = option(None, "For file: two names a line.", path=True)
+    pairs_file: Path | None = option(None, "The pairs: two names a line.", path=True)
     global_descriptor: str = option("vlad", "For retrieval: vlad or a plug-in's name.")
+
+    def problems(self, photos: Photos) -> Iterator[str]:
+        yield from problem_of(global_descriptor_class, self.global_descriptor)
+        if self._method(0) == "file":
+            yield from problem_of(self._read_file, photos())
+
+    def remarks(self, photos: Photos) -> Iterator[str]:
+        given = [name for name in _METHODS_OF if self.is_given(name)]
+        method = self._method(len(photos())) if given else ""
+        for name in given:
+            if method not in _METHODS_OF[name]:
+                option, value = name.replace("_", "-"), getattr(self, name)
+                flag = f"--no-{option}" if value is False else f"--{option} {value}"
+                takes = " or ".join(f"--pairs {method}" for method in _METHODS_OF[name])
+                yield f"{flag} has no effect with the pairs '{method}'; it is for {takes}"
+
+    def _method(self, photos: int) -> str:
+        """How the pairs of so many photos are chosen."""
+        if self.pairs != "auto":
+            return self.pairs
+        if self.pairs_file is not None:
+            return "file"
+        return "exhaustive" if photos <= EXHAUSTIVE_UP_TO else "retrieval"
+
+    def _read_file(self, names: Iterable[str]) -> list[selection.Pair]:
+        if self.pairs_file is None:
+            raise TpsfmError("pairs from a file need the file; give --pairs-file")
+        return selection.read_pairs(self.pairs_file, names)
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         photos = photo_keys(workspace)
-        names, method = sorted(photos), self.pairs
-        if method == "auto":
-            method = "exhaustive" if len(names) <= EXHAUSTIVE_UP_TO else "retrieval"
+        names, method = sorted(photos), self._method(len(photos))
         key = digest([sorted(photos.items()), method, self._dependencies(method)])
         if self._is_done(workspace, key, workspace.pairs):
             return None
@@ -62,8 +96,7 @@ class Pairing(Stage):
         elif method == "retrieval":
             pairs = self._retrieved(workspace, names, progress)
         else:
-            assert self.pairs_file is not None
-            pairs = selection.read_pairs(self.pairs_file, names)
+            pairs = self._read_file(names)
         selection.write_pairs(workspace.pairs, pairs)
         return Done(key, len(pairs), counts={"pairs": len(pairs), "method": method})
 
@@ -103,7 +136,6 @@ class Pairing(Stage):
 
     def _retrieved(self, workspace: Workspace, names: list[str], progress: Progress) -> list[selection.Pair]:
         """Each photo with those of the most similar global descriptors, which are stored beside the features."""
-        from tpsfm.retrieval import global_descriptor_class
         from tpsfm.retrieval.index import key_of_global
 
         with FeatureStore(workspace.features, "a") as store:

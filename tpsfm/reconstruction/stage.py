@@ -7,7 +7,7 @@ import operator
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -26,6 +26,9 @@ _LIMITS = (("least", "at least", operator.ge), ("most", "at most", operator.le),
 NOT_KEPT = ("cluster", "workers")  # options of a run that say nothing of its result, nor of later runs
 
 AnyStage = TypeVar("AnyStage", bound="Stage")
+
+Photos = Callable[[], Mapping[str, Photo]]
+"""Reads the records of the photos, by name; they are only read where they are asked for."""
 
 
 def option(
@@ -120,6 +123,18 @@ class Stage(ABC):
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: os.path.abspath(value) if isinstance(value, Path) else value for name, value in values.items()}
 
+    def problems(self, photos: Photos) -> Iterator[str]:
+        """What can't work with these options and photos, a line each: asked before any work."""
+        return iter(())
+
+    def remarks(self, photos: Photos) -> Iterator[str]:
+        """What the user should know before the work, a line each: options that have no effect with the others."""
+        return iter(())
+
+    def is_given(self, name: str) -> bool:
+        """Whether an option has another value than its default."""
+        return getattr(self, name) != next(one.default for one in fields(self) if one.name == name)
+
     def run(self, workspace: Workspace, progress: Progress | None = None) -> None:
         """Do what isn't done yet on a locked workspace, and record it in the manifest.
 
@@ -152,6 +167,14 @@ class Stage(ABC):
             return True
         workspace.start(self.name)
         return False
+
+
+def problem_of(check: Callable[..., object], *arguments: object) -> Iterator[str]:
+    """The line of the TpsfmError that a call raises, if it does."""
+    try:
+        check(*arguments)
+    except TpsfmError as error:
+        yield str(error)
 
 
 def key_of(workspace: Workspace, stage: type[Stage], command: str) -> str:

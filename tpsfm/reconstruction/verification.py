@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from tpsfm.colmap import is_camera, read_cameras
+from tpsfm.colmap import group_cameras, is_camera, read_cameras
+from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
-from tpsfm.geometry import Camera
+from tpsfm.geometry import CAMERA_MODELS, Camera
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.matching.overlay import MatchedPair, Overlay, find_overlay
 from tpsfm.photos import Photo
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.matching import Matching
-from tpsfm.reconstruction.stage import Done, Stage, key_of, option, photo_keys, photo_records
+from tpsfm.reconstruction.stage import Done, Photos, Stage, key_of, option, photo_keys, photo_records, problem_of
 
 OVERLAY_PAIRS = 100  # in which something that lies over the photos is looked for
 OVERLAY_MATCHES = 50  # of each at least
@@ -39,7 +40,7 @@ class Verification(Stage):
     name: ClassVar[str] = "verify"
     title: ClassVar[str] = "geometry"
 
-    camera_model: str = option("SIMPLE_RADIAL", "COLMAP's name of it.")
+    camera_model: str = option("SIMPLE_RADIAL", "COLMAP's name of it, in any case.")
     camera_mode: str = option(
         "auto",
         "Which photos share a camera; auto: by EXIF, without it where the map says so.",
@@ -53,8 +54,34 @@ class Verification(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "camera_model", self.camera_model.upper())
         if self.cameras is not None and not is_camera(str(self.cameras)):
             object.__setattr__(self, "cameras", os.path.abspath(self.cameras))
+
+    def problems(self, photos: Photos) -> Iterator[str]:
+        if self.camera_model not in CAMERA_MODELS:
+            yield f"no camera model '{self.camera_model}'; there are: {', '.join(CAMERA_MODELS)}"
+        if self.fix_cameras and self.cameras is None:
+            yield "--fix-cameras holds known cameras; give them with --cameras"
+        given: dict[str, Camera] = {}
+        if self.cameras is not None:
+            try:
+                given = self._given(photos())
+            except TpsfmError as error:
+                yield str(error)
+        if self.camera_mode in ("single", "per-folder"):
+            yield from problem_of(group_cameras, photos(), self.camera_mode, given)
+
+    def remarks(self, photos: Photos) -> Iterator[str]:
+        if self.cameras is None:
+            return
+        given = self._given(photos())
+        without = [name for name in photos() if name not in given]
+        if without:
+            some = ", ".join(without[:3]) + (" ..." if len(without) > 3 else "")
+            yield f"cameras: {len(given)} of {len(photos())} photos have a known one; without: {some}"
+        elif self.is_given("camera_model"):
+            yield f"--camera-model {self.camera_model} has no effect: each photo has a known camera"
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done:
         from tpsfm import colmap
@@ -83,14 +110,7 @@ class Verification(Stage):
 
     def _given(self, photos: Mapping[str, Photo]) -> dict[str, Camera]:
         """The known cameras of those photos that have one, by name."""
-        if self.cameras is None:
-            return {}
-        given = read_cameras(self.cameras).of(photos)
-        without = [name for name in photos if name not in given]
-        if without:
-            some = ", ".join(without[:3]) + (" ..." if len(without) > 3 else "")
-            log.warning("cameras: %d of %d photos have a known one; without: %s", len(given), len(photos), some)
-        return given
+        return {} if self.cameras is None else read_cameras(self.cameras).of(photos)
 
 
 def given_cameras(workspace: Workspace) -> range:
