@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import tpsfm
 from tests.support.localizing import HELD, command, noise
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
@@ -115,3 +116,22 @@ def test_results_that_cannot_be_written_are_told_at_the_start(held_out, tmp_path
     for out in outs:
         status, said = command("localize", "--query", held_out / "queries", "--map", tmp_path / "none", "--out", out)
         assert status == 1 and said.startswith("Error: can't write") and str(out) in said and said.count("\n") == 1
+
+
+def test_masks_of_queries_are_taken_as_those_of_the_maps_photos_are(held_out, held_out_map, tmp_path):
+    shutil.copytree(held_out / "queries", tmp_path / "queries")
+    masks = tmp_path / "queries" / "masks"
+    masks.mkdir()
+    mask = np.zeros((360, 480), np.uint8)
+    mask[:, :200] = 255
+    cv2.imwrite(str(masks / f"{HELD[0]}.png"), mask)
+    results = tpsfm.localize(tmp_path / "queries", held_out_map, tmp_path / "out", masks=masks)
+    assert [result.name for result in results] == list(HELD) and all(result.pose for result in results)
+    assert [result.lines[:, 0].max() < 200 for result in results] == [True, False]
+    run = ("localize", "--query", tmp_path / "queries", "--map", held_out / "map", "--out", tmp_path / "out")
+    cv2.imwrite(str(masks / f"{HELD[0]}.png"), mask[:, :100])
+    status, said = command(*run, "--masks", masks)
+    assert status == 3 and "kept                1 of 2" in said and "is 100x360 but its photo" in said
+    assert "masks: 1 of 2 photos have one" in said and f"without: {HELD[1]}" in said
+    status, said = command(*run, "--masks", tmp_path / "none")
+    assert status == 1 and "no folder of masks" in said

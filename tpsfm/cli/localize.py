@@ -18,6 +18,7 @@ from tpsfm.errors import TpsfmError
 @click.option("--out", type=FOLDER, default="localization", show_default=True, help="Folder of the results.")
 @click.option("--images", type=FOLDER, help="For a list: the folder its names are relative to; its own if left out.")
 @click.option("--camera", help='Camera of all queries, "MODEL,W,H,p1,p2,..."; found out if left out.')
+@click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png; black: no keypoints.")
 @click.option("--top-k", type=click.IntRange(1), default=20, show_default=True, help="Images of the map to match with.")
 @click.option("--add", is_flag=True, help="Extend the map with the localized photos, in OUT/map.")
 @MODEL

@@ -129,6 +129,7 @@ class Map:
         camera: Camera | None = None,
         name: str | None = None,
         retrieved: Sequence[str] | None = None,
+        mask: np.ndarray | None = None,
     ) -> Localization:
         """The pose of a photo.
 
@@ -138,6 +139,7 @@ class Map:
             name: what it is called in the result; the file's name if left out.
             retrieved: the map's images to match it with, the most similar first; found by their global descriptors if
                 left out. Names that the map does not have are ignored.
+            mask: bool [H, W] of the pixels, False where no keypoint may lie.
 
         Returns:
             A `Localization`. A photo that has no pose as it is, is tried once more turned by an eighth, two, three ...
@@ -147,7 +149,7 @@ class Map:
         Raises:
             TpsfmError: the pixels are of another type or shape.
         """
-        return self.localize_with_features(image, camera, name, retrieved)[0]
+        return self.localize_with_features(image, camera, name, retrieved, mask)[0]
 
     def localize_with_features(
         self,
@@ -155,6 +157,7 @@ class Map:
         camera: Camera | None = None,
         name: str | None = None,
         retrieved: Sequence[str] | None = None,
+        mask: np.ndarray | None = None,
     ) -> tuple[Localization, Features | None]:
         """As `localize`, and the photo's features (None where it can't be read)."""
         if isinstance(image, np.ndarray):
@@ -171,7 +174,7 @@ class Map:
 
         def attempt(turn: float) -> tuple[Localization, Features]:
             with clock.time("extract"):
-                found = upright_features(self.extractor, pixels, None, photo.orientation, photo.size, turn)
+                found = upright_features(self.extractor, pixels, mask, photo.orientation, photo.size, turn)
             return self._localize(name, pixels, found, hypotheses, retrieved, clock, doubtful=turn > 0), found
 
         result, features = attempt(0)

@@ -29,7 +29,9 @@ class Query:
     camera: Camera | None = None
 
 
-def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[Path, list[Query]]:
+def list_queries(
+    source: str | Path, images: str | Path | None = None, masks: Path | None = None
+) -> tuple[Path, list[Query]]:
     """The photos in a folder, one photo, or those in a list.
 
     A list has a row `name MODEL width height params...` for each photo, the camera as COLMAP writes it (hloc's and
@@ -38,6 +40,7 @@ def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[
     Args:
         source: a folder (all photos below it), a photo, or a list.
         images: for a list, the folder that its names are relative to; the list's own if left out.
+        masks: a folder of masks, which may lie below.
 
     Returns:
         The queries' folder, and the queries.
@@ -48,7 +51,7 @@ def list_queries(source: str | Path, images: str | Path | None = None) -> tuple[
     """
     source = Path(source)
     if os.path.isdir(source):
-        return source, [Query(name) for name in list_images(source)]
+        return source, [Query(name) for name in list_images(source, masks)]
     if not os.path.exists(source):
         raise TpsfmError(f"there is no query {source}")
     if is_image(source):

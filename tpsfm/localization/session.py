@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from tpsfm.colmap import GivenCamera, parse_camera
 from tpsfm.errors import TpsfmError
@@ -17,8 +20,10 @@ from tpsfm.localization.output import PAGE, STORE, LocalizationStore, make_folde
 from tpsfm.localization.page import page
 from tpsfm.localization.queries import Query, list_queries
 from tpsfm.localization.result import Localization
-from tpsfm.photos import Photo, read_photo
+from tpsfm.photos import Masks, Photo, read_photo
 from tpsfm.progress import Progress
+
+log = logging.getLogger("tpsfm")
 
 
 def localize(
@@ -28,6 +33,7 @@ def localize(
     *,
     images: str | Path | None = None,
     camera: str | None = None,
+    masks: str | Path | None = None,
     top_k: int = 20,
     add: bool = False,
     device: str = "auto",
@@ -46,6 +52,7 @@ def localize(
         images: for a list, the folder that its names are relative to.
         camera: "MODEL,W,H,p1,p2,..." of all queries that a list gives no camera; scaled to photos of other sizes.
             Without the size, "MODEL,p1,p2,...", it is for photos whose middle its principal point is close to.
+        masks: folder of the queries' masks, black where no keypoint may lie, named as those of `tpsfm reconstruct` are.
         top_k: how many of the map's images each query is matched with; a `Map` that is loaded has its own.
         add: extend the map with the localized photos, into the new workspace `out`/map (see `Extension`).
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
@@ -56,11 +63,15 @@ def localize(
         The results, in the order of the queries; a photo that failed has a reason and no pose.
 
     Raises:
-        TpsfmError: there are no queries, a row of the list or the camera is bad, the map can't be used, or `out` can't
-            be written.
+        TpsfmError: there are no queries, a row of the list or the camera is bad, there is no folder of masks, the map
+            can't be used, or `out` can't be written.
     """
     given = None if camera is None else parse_camera(camera)
-    root, wanted = list_queries(queries, images)
+    masks = None if masks is None else Path(masks)
+    root, wanted = list_queries(queries, images, masks)
+    masked = None if masks is None else Masks(masks, root, [query.name for query in wanted])
+    if masked is not None:
+        log.log(logging.INFO if masked.complete else logging.WARNING, "%s", masked.summary())
     out = Path(out)
     make_folder(out)
     if not isinstance(map, Map):
@@ -79,14 +90,15 @@ def localize(
                     photo = _photo(path, query.name)
                     try:
                         lens = _camera(query, photo, given)
+                        mask = None if masked is None or isinstance(photo, Path) else masked.read(photo)
                     except TpsfmError as error:
                         results[path] = Localization(query.name, reason=str(error))
                         continue
-                    key = _key(map, photo, lens)
+                    key = _key(map, photo, lens, mask)
                     result = store.find(query.name, key, add)
                     kept += result is not None
                     if result is None:
-                        result, features = map.localize_with_features(photo, lens, query.name)
+                        result, features = map.localize_with_features(photo, lens, query.name, mask=mask)
                         store.keep(result, features if add else None, key)
                     results[path] = result
                     update(len(results), len(wanted))
@@ -122,7 +134,8 @@ def _camera(query: Query, photo: Photo | Path, given: GivenCamera | None) -> Cam
     return given.fit(photo)
 
 
-def _key(map: Map, photo: Photo | Path, camera: Camera | None) -> str:
+def _key(map: Map, photo: Photo | Path, camera: Camera | None, mask: np.ndarray | None) -> str:
     """A digest of all that the localization of a photo depends on."""
     content = "unreadable" if isinstance(photo, Path) else photo.content
-    return digest([map.fingerprint, content, None if camera is None else asdict(camera)])
+    allowed = [] if mask is None else [np.packbits(mask).tobytes().hex()]
+    return digest([map.fingerprint, content, None if camera is None else asdict(camera), *allowed])
