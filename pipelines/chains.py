@@ -101,7 +101,7 @@ class Triangulation(Stage):
             colmap.triangulate(
                 self.known,
                 workspace.root / "known.db",
-                Path(workspace.manifest["images"]),
+                workspace.images,
                 workspace.sparse,
                 features.read_keypoints,
                 ((*pair, table.read(pair)) for pair in chosen_pairs(workspace)),

@@ -34,6 +34,8 @@ def test_extending_leaves_the_map_alone(held_out, held_out_map, tmp_path):
     truth = load_poses(held_out / "gt.json")
     metres, _ = localization_errors(truth, old.images, {name: new.images[f"added/{name}"] for name in HELD})
     assert max(metres) < 0.05
+    links = [path for path in (tmp_path / "map/images").rglob("*.jpg") if path.is_symlink()]
+    assert len(links) == len(new.images) and not any(path.readlink().is_absolute() for path in links)
     again = tpsfm.Map(tmp_path / "map").localize(held_out / "queries" / HELD[0])
     assert again.status == "localized" and again.retrieved[0] == added[0]
     with pytest.raises(TpsfmError, match="is the map itself"):

@@ -104,6 +104,14 @@ def test_retrieval_pairs_of_few_photos():
         pairs.from_retrieval(["a", "b"], lambda name: one, neighbours=0)
 
 
+def test_retrieval_pairs_that_close_a_loop_are_far_apart():
+    angles = np.arange(40) * 2 * np.pi / 40  # round a block and back to the start
+    vectors = {f"{i}": np.array([np.cos(a), np.sin(a)], np.float32) for i, a in enumerate(angles)}
+    found = pairs.from_retrieval(list(vectors), vectors.__getitem__, neighbours=2, apart=5)
+    steps = [abs(int(a) - int(b)) for a, b in found]
+    assert min(steps) == 6 and ("0", "39") in found
+
+
 NAMES = ["a b.jpg", "c.jpg", "sub folder/ü 1.png", "#1.jpg", " lead.jpg", "d"]
 
 

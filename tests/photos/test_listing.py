@@ -1,12 +1,14 @@
 """Which photos a folder holds."""
 
 import os
+from unicodedata import normalize
 
 import pytest
 
 from tests.support.pictures import colours, save
 from tpsfm.errors import TpsfmError
 from tpsfm.photos import list_images
+from tpsfm.photos.listing import read_list
 
 
 def test_listing_is_recursive_sorted_and_takes_any_case(tmp_path):
@@ -80,3 +82,39 @@ def test_our_own_folders_and_masks_are_no_photos(tmp_path, caplog):
     (tmp_path / "text/a.txt").write_text("no image")
     with pytest.raises(TpsfmError, match="none of its 1 files is one"):
         list_images(tmp_path / "text")
+
+
+def test_a_list_of_photos(tmp_path):
+    names = ["a b/c.jpg", "Grün.jpg", "z.jpg"]
+    for name in (*names, "not listed.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    file = tmp_path / "list.txt"
+    for folder in ("photos", "link"):
+        absolute = tmp_path / folder / "z.jpg"
+        file.write_text(f"# comment\n\n./a b/c.jpg\r\n{normalize('NFD', 'Grün.jpg')}\n{absolute}\nz.jpg\n")
+        assert read_list(file, tmp_path / "photos") == sorted(names)
+
+
+def test_a_bad_list_of_photos_is_told_by_its_row(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    file = tmp_path / "list.txt"
+    rows = {
+        "b.jpg": "no photo 'b.jpg'",
+        "../a.jpg": "leads out of",
+        "/a.jpg": "leads out of",
+        "a.jpg PINHOLE 3 4": "no photo",
+    }
+    for row, problem in rows.items():
+        file.write_text(f"a.jpg\n{row}\n")
+        with pytest.raises(TpsfmError, match=f"row 2 of .*{problem}"):
+            read_list(file, tmp_path)
+    for content, problem in ((b"# nothing", "names no photo"), (b"\xff\xd8\xff", "isn't text")):
+        file.write_bytes(content)
+        with pytest.raises(TpsfmError, match=problem):
+            read_list(file, tmp_path)
+    with pytest.raises(TpsfmError, match="cannot read the list of photos"):
+        read_list(tmp_path / "none.txt", tmp_path)
+    with pytest.raises(TpsfmError, match="does not exist"):
+        read_list(file, tmp_path / "none")

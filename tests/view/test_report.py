@@ -1,7 +1,6 @@
 """The report of a map, its thumbnails and its histograms."""
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 from tests.support.browser import Browser
 from tests.support.viewed import GREEN, make_model, near, save_photos
 from tpsfm.errors import TpsfmError
+from tpsfm.io.workspace import Workspace
 from tpsfm.view.pages import thumbnail
 from tpsfm.view.report import Facts, histogram, page, write_report
 
@@ -41,7 +41,9 @@ def workspace(model, tmp_path):
         "versions": {"tpsfm": "0.1"},
         "result": {"other_models": {"1": 3}},
     }
-    return SimpleNamespace(manifest=manifest, report=tmp_path / "report.html")
+    made = Workspace(tmp_path)
+    made.manifest = manifest
+    return made
 
 
 def test_the_report_tells_all_and_needs_nothing(model, workspace):

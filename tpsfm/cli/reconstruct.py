@@ -14,6 +14,7 @@ from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.frames import Frames
 from tpsfm.reconstruction.georeference import Georeference
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
@@ -25,10 +26,11 @@ from tpsfm.reconstruction.verification import Verification
 @click.command("reconstruct")
 @click.argument("images", type=FOLDER)
 @click.argument("out", type=FOLDER)
-@stage_options(Extraction, Turns, Pairing, Matching, Verification, Mapping, Alignment, Georeference)
-@example("tpsfm reconstruct photos/ map/ --max-keypoints 4096")
+@stage_options(Extraction, Frames, Turns, Pairing, Matching, Verification, Mapping, Alignment, Georeference)
+@example("tpsfm reconstruct photos/ map/ --max-keypoints 4096\n  tpsfm reconstruct clip.mp4 map/ --fps 2")
 def reconstruct_(images: Path, out: Path, **given: Any) -> None:
-    """Build a 3D map of the folder IMAGES in the workspace OUT; run again, it goes on where it stopped."""
+    """Build a 3D map of IMAGES, a folder of photos or a video, in the workspace OUT; run again, it goes on where it
+    stopped."""
     import tpsfm
     from tpsfm.reconstruction.report import describe
 
@@ -41,11 +43,11 @@ def reconstruct_(images: Path, out: Path, **given: Any) -> None:
 @click.command("extract")
 @click.argument("images", type=FOLDER)
 @click.argument("out", type=FOLDER)
-@stage_options(Extraction, Turns)
+@stage_options(Extraction, Frames, Turns)
 @example("tpsfm extract photos/ map/ --features sift")
 def extract_(images: Path, out: Path, **given: Any) -> None:
-    """Extract the features of the folder IMAGES into OUT/features.h5."""
-    _run(["turns", "features"], out, given, images)
+    """Extract the features of IMAGES, a folder of photos or a video, into OUT/features.h5."""
+    _run(["frames", "turns", "features"], out, given, images)
 
 
 @click.command("pairs")
@@ -105,6 +107,7 @@ def _run(names: list[str], out: Path, values: dict[str, Any], images: Path | Non
     stages = Stages.recorded(workspace, **given_options(values))
     try:
         with workspace.locked():
+            stages = stages.for_images(images)
             stages.check(workspace, images, names)
             stages.record(workspace, images or image_folder(workspace))
             for name in names:

@@ -67,8 +67,7 @@ def export_(out: Path, format_: str, to: Path, model: int) -> None:
     from tpsfm.reconstruction.world import read_georeference
 
     workspace, _ = open_map(out, model)
-    images = Path(workspace.manifest["images"])
-    click.echo(colmap.export(workspace.sparse, format_, to, images, read_georeference(workspace)))
+    click.echo(colmap.export(workspace.sparse, format_, to, workspace.images, read_georeference(workspace)))
 
 
 @click.command("undistort")
@@ -145,6 +144,6 @@ def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, hos
             click.echo(f"no window: {error}; serving a page instead", err=True)
     from tpsfm.view.web import serve
 
-    images = Path(workspace.manifest["images"])
+    images = workspace.images
     ready = lambda address: click.echo(f"{address}   (Ctrl-C ends it)")  # noqa: E731
     serve(shown, images, host, port, found, folder, level, ready=ready)

@@ -29,8 +29,8 @@ class Workspace:
         photos, features, pairs, database, mapped, sparse, patches, points, report, log, run: paths of its files;
             `photos` holds the records of the photos; `mapped` and `sparse` are folders, the map before and after its
             alignment; `run` is run.json.
-        manifest: what run.json holds: "versions", "images" (the image folder), "options" and "stages", for
-            each finished stage its "key", "seconds" and "counts". Change it, then `save`.
+        manifest: what run.json holds: "versions", "images" (the image folder, see `images`), "options" and
+            "stages", for each finished stage its "key", "seconds" and "counts". Change it, then `save`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -84,6 +84,23 @@ class Workspace:
         if new:
             workspace.save()
         return workspace
+
+    @property
+    def images(self) -> Path:
+        """The folder of the photos; one in the workspace moves with it.
+
+        Raises:
+            TpsfmError: none is known yet.
+        """
+        folder = self.manifest["images"]
+        if folder is None:
+            raise TpsfmError(f"{self.root}: no photos are known yet; run 'tpsfm extract' first")
+        return self.root / folder
+
+    @images.setter
+    def images(self, folder: Path) -> None:
+        folder, root = Path(folder).resolve(), self.root.resolve()
+        self.manifest["images"] = str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
     @contextmanager
     def locked(self) -> Iterator[Workspace]:

@@ -125,7 +125,8 @@ class Extension:
             for copy in (new.sparse, new.root):
                 shutil.copyfile(old.sparse / GEOREFERENCE, copy / GEOREFERENCE)
         shared = {"options": old.manifest["options"], "unreadable": {}}
-        new.manifest |= shared | {"images": str(images), "photos": keys}
+        new.manifest |= shared | {"photos": keys}
+        new.images = images
         new.finish("map", digest(sorted(keys.items())), time.perf_counter() - start, models=1)
         self._built = True
         write_results(new)
@@ -172,9 +173,9 @@ def _unused_folder(names: Mapping[str, str]) -> str:
 
 
 def _link(photo: Path, name: Path) -> None:
-    """A link to a photo, or a copy where there are no links."""
+    """A relative link to a photo, so that both may move together, or a copy where there are no links."""
     name.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.symlink(photo.resolve(), name)
+        os.symlink(os.path.relpath(photo.resolve(), name.parent.resolve()), name)
     except OSError:
         shutil.copyfile(photo, name)

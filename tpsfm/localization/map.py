@@ -74,7 +74,7 @@ class Map:
         if not self.model.images or not len(self.model.points):
             raise TpsfmError(f"{workspace}: its map is empty; build it again from photos that overlap more")
         if "photos" not in self.workspace.manifest:
-            images = self.workspace.manifest["images"]
+            images = self.workspace.images
             raise TpsfmError(
                 f"{workspace}: its map is another program's; make its points of our features with 'tpsfm reconstruct"
                 f" {images} {workspace} --poses {self.workspace.root / 'imported'}'"
@@ -82,7 +82,7 @@ class Map:
         self.stages = Stages.recorded(self.workspace, device=device)
         self.extractor = self.stages.features.extractor()
         self.matcher = self.stages.matching.create_matcher(type(self.extractor))
-        self.images = Path(self.workspace.manifest.get("images") or "")
+        self.images = self.workspace.images
         with FeatureStore(self.workspace.features) as store:
             _check_extractor(self.workspace, store, self.extractor)
             photos = self.workspace.manifest["photos"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from tpsfm.colmap import camera_from_colmap, check_parameters
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera
-from tpsfm.photos import existing_name, is_image, is_portable, list_images
+from tpsfm.photos import is_image, list_images, name_below, read_lines
 
 _ROW = re.compile(r"(?P<name>.+?)\s+(?P<model>[A-Z][A-Z_]+)\s+(?P<width>\d+)\s+(?P<height>\d+)\s+(?P<params>.+)")
 
@@ -59,20 +58,11 @@ def list_queries(
     root = source.parent if images is None else Path(images)
     if not os.path.isdir(root):
         raise TpsfmError(f"there is no folder {root} that the names in {source} could be relative to")
-    try:
-        rows = source.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise TpsfmError(f"cannot read the queries in {source}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise TpsfmError(f"{source} is neither a folder nor a photo nor a list of queries") from None
     queries: dict[str, Query] = {}
-    for number, row in enumerate(rows, 1):
-        row = row.strip()
-        if not row or row.startswith("#"):
-            continue
-        query = _parse(row, root, f"row {number} of {source}")
+    for where, row in read_lines(source, "photo, a folder or a list of queries"):
+        query = _parse(row, root, where)
         if query.name in queries:
-            raise TpsfmError(f"row {number} of {source}: '{query.name}' is there twice")
+            raise TpsfmError(f"{where}: '{query.name}' is there twice")
         queries[query.name] = query
     if not queries:
         raise TpsfmError(f"{source} names no query; write 'name MODEL width height params...' for each photo")
@@ -93,12 +83,4 @@ def _parse(row: str, root: Path, where: str) -> Query:
 
 
 def _name(text: str, where: str, root: Path) -> str:
-    """A path below a folder without "./", refused where it leads out of it or can't stand in poses.txt."""
-    path = PurePath(text)
-    with suppress(ValueError):
-        path = path.relative_to(os.path.abspath(root)) if path.is_absolute() else path
-    if path.is_absolute() or ".." in path.parts:
-        raise TpsfmError(f"{where}: '{text}' leads out of the queries' folder; name a folder above it with --images")
-    if not is_portable(text):
-        raise TpsfmError(f"{where}: rename {text!r}, it is not UTF-8 or holds a tab or a line break")
-    return existing_name(root, path.as_posix())
+    return name_below(text, where, root, "with --images")

@@ -142,13 +142,16 @@ def gps_to_metres(latitude: np.ndarray, longitude: np.ndarray, altitude: np.ndar
     return (centred - centred[known[0]]) @ east_north_up.T
 
 
-def from_retrieval(names: Sequence[str], descriptors: Callable[[str], np.ndarray], neighbours: int = 20) -> list[Pair]:
+def from_retrieval(
+    names: Sequence[str], descriptors: Callable[[str], np.ndarray], neighbours: int = 20, apart: int = 0
+) -> list[Pair]:
     """Each photo with those that look most like it; a photo whose descriptor is zero is in no pair.
 
     Args:
         names: of the photos.
         descriptors: gives an image's global descriptor, float32 [G], unit norm or all zero; called once each.
         neighbours: number of neighbours each photo chooses, at least 1.
+        apart: photos no more than so far from it in natural order aren't chosen, to close loops of a sequence.
 
     Raises:
         TpsfmError: neighbours is less than 1.
@@ -161,7 +164,12 @@ def from_retrieval(names: Sequence[str], descriptors: Callable[[str], np.ndarray
         vector = descriptors(name)
         if vector.any():
             index.add([name], vector[None])
-    return canonical((name, other) for name, found in index.neighbours(neighbours) for other, _ in found)
+    place = {name: row for row, name in enumerate(sorted(names, key=_natural))}
+    pairs: list[Pair] = []
+    for name, found in index.neighbours(neighbours + 2 * apart):
+        others = [other for other, _ in found if not apart or abs(place[other] - place[name]) > apart]
+        pairs += [(name, other) for other in others[:neighbours]]
+    return canonical(pairs)
 
 
 def from_covisibility(seen: Mapping[str, np.ndarray], neighbours: int = 20, min_shared: int = 1) -> list[Pair]:

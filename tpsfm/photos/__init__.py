@@ -1,7 +1,7 @@
 """Photos on disk: which there are, what is known of each, their pixels, their masks."""
 
 from tpsfm.photos.catalog import PhotoCatalog, kept_photos, unchanged_photos
-from tpsfm.photos.listing import existing_name, is_image, is_portable, list_images
+from tpsfm.photos.listing import existing_name, is_image, is_portable, list_images, name_below, read_lines
 from tpsfm.photos.masks import Masks
 from tpsfm.photos.orientation import decoded_keypoints, turned, upright
 from tpsfm.photos.photo import SNAPSHOT, Photo, file_digest, read_photo
@@ -20,7 +20,9 @@ __all__ = [
     "is_portable",
     "kept_photos",
     "list_images",
+    "name_below",
     "read_image",
+    "read_lines",
     "read_photo",
     "turned",
     "unchanged_photos",

@@ -17,7 +17,7 @@ import numpy as np
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import write_atomic
 from tpsfm.photos.depth import Levels, levels_of
-from tpsfm.photos.listing import list_images
+from tpsfm.photos.listing import list_images, read_list
 from tpsfm.photos.photo import Photo, file_digest, read_photo
 from tpsfm.photos.pixels import read_values
 
@@ -35,17 +35,18 @@ class PhotoCatalog:
         folder: of the photos.
         file: where the records are kept, JSON; what is damaged there is read anew.
         masks: as for `list_images`.
+        listed: a file that names the photos (see `read_list`); all below the folder if left out.
 
     Attributes:
-        names: of all photos below the folder, as `list_images` gives them.
+        names: of the photos, sorted paths below the folder.
 
     Raises:
-        TpsfmError: as `list_images`.
+        TpsfmError: as `list_images` and `read_list`.
     """
 
-    def __init__(self, folder: Path, file: Path, masks: Path | None = None) -> None:
+    def __init__(self, folder: Path, file: Path, masks: Path | None = None, listed: Path | None = None) -> None:
         self.folder, self.file = Path(folder), Path(file)
-        self.names = list_images(self.folder, masks)
+        self.names = list_images(self.folder, masks) if listed is None else read_list(listed, self.folder)
         self._kept = _load(self.file)
         self._levels: dict[str, Levels] = {}  # by folder
         self._lock = Lock()

@@ -6,7 +6,8 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from pathlib import Path, PurePath, PurePosixPath
 from unicodedata import normalize
 
 from tpsfm.errors import TpsfmError
@@ -99,6 +100,68 @@ def existing_name(folder: Path, name: str) -> str:
         parts.append(same[0])
         here = here / same[0]
     return "/".join(parts)
+
+
+def read_list(file: Path, folder: Path) -> list[str]:
+    """The photos that a text file names, one a line, relative to `folder` or by their absolute paths.
+
+    Empty lines and lines that begin with '#' are passed over; a photo may be named twice.
+
+    Returns:
+        Their sorted names, as `list_images` gives them.
+
+    Raises:
+        TpsfmError: the file can't be read or names none, or a line names no file below `folder`.
+    """
+    if not folder.is_dir():
+        raise TpsfmError(f"image folder {folder} does not exist; the names in {file} are relative to it")
+    names = set()
+    for where, row in read_lines(file, "list of photos"):
+        name = name_below(row, where, folder, "as IMAGES")
+        if not (folder / name).is_file():
+            raise TpsfmError(f"{where}: there is no photo {row[:200]!r} below {folder}")
+        names.add(name)
+    if not names:
+        raise TpsfmError(f"{file} names no photo; write one name a line")
+    return sorted(names)
+
+
+def read_lines(file: Path, what: str) -> Iterator[tuple[str, str]]:
+    """Where it stands and the text of each line of a list that is neither empty nor a comment.
+
+    Raises:
+        TpsfmError: the file can't be read or is no text.
+    """
+    try:
+        rows = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise TpsfmError(f"cannot read the {what} {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise TpsfmError(f"{file} is not a {what}: it isn't text in UTF-8") from None
+    for number, row in enumerate(rows, 1):
+        if row.strip() and not row.strip().startswith("#"):
+            yield f"row {number} of {file}", row.strip()
+
+
+def name_below(text: str, where: str, folder: Path, remedy: str) -> str:
+    """A path that a list names, relative to a folder and without "./", its letters composed as the file's are.
+
+    Args:
+        where: the line, for the error.
+        remedy: how to name another folder.
+
+    Raises:
+        TpsfmError: it leads out of the folder, or can't stand in our files.
+    """
+    path = PurePath(text)
+    for absolute in (os.path.abspath, os.path.realpath):
+        with suppress(ValueError):
+            path = PurePath(absolute(path)).relative_to(absolute(folder)) if path.is_absolute() else path
+    if path.is_absolute() or ".." in path.parts:
+        raise TpsfmError(f"{where}: '{text}' leads out of {folder}; name a folder above it {remedy}")
+    if not is_portable(text):
+        raise TpsfmError(f"{where}: rename {text!r}, it is not UTF-8 or holds a tab or a line break")
+    return existing_name(folder, path.as_posix())
 
 
 def is_image(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from tpsfm.cluster import disconnect
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.photos import Photo, PhotoCatalog, list_images
+from tpsfm.photos.video import Video
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.frames import FOLDER as FRAMES
+from tpsfm.reconstruction.frames import Frames
 from tpsfm.reconstruction.georeference import Georeference
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
@@ -31,10 +34,10 @@ log = logging.getLogger("tpsfm")
 
 
 def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any) -> Workspace:
-    """Reconstruct a 3D map from a folder of photos; run again, it goes on where it stopped.
+    """Reconstruct a 3D map from a folder of photos or a video; run again, it goes on where it stopped.
 
     Args:
-        images: folder of photos.
+        images: folder of photos, or a video's file.
         out: the workspace, a new folder or one of an earlier run.
         progress: receives the progress; None shows none.
         **options: those of the stages, by name: features="sift", pairs="sequential", threads=1 ...; each stage's class
@@ -48,12 +51,15 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
     """
     from tpsfm.reconstruction.report import write_results
 
-    stages = Stages.of(**options)
+    stages = Stages.of(**options).for_images(Path(images))
     workspace = Workspace.open(Path(out), create=True)
     try:
         with workspace.locked():
             stages.check(workspace, Path(images))
             stages.record(workspace, Path(images))
+            stages.frames.run(workspace, progress)
+            if Path(images).is_file():
+                stages.check(workspace, workspace.images)
             for turns in (stages.turns, stages.turns.of_all()):
                 turns.run(workspace, progress)
                 stages.features.run(workspace, progress)
@@ -75,6 +81,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
 class Stages:
     """The stages of a reconstruction, each with its options; make them with `Stages.of`."""
 
+    frames: Frames
     turns: Turns
     features: Extraction
     pairs: Pairing
@@ -87,7 +94,7 @@ class Stages:
     @staticmethod
     def types() -> tuple[type[Stage], ...]:
         """Their classes, in the order in which they run."""
-        return Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment, Georeference
+        return Frames, Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment, Georeference
 
     @classmethod
     def of(cls, **options: Any) -> Stages:
@@ -125,7 +132,8 @@ class Stages:
         """Tell what can't work, all at once and before any work; the log "tpsfm" tells which options have no effect.
 
         Args:
-            images: folder of the photos; if left out, the photos are those whose features are there.
+            images: folder of the photos, or a video, of whose frames nothing is asked; if left out, the photos are
+                those whose features are there.
             names: of the stages that are to run; all of them if left out.
 
         Raises:
@@ -134,32 +142,68 @@ class Stages:
 
         @cache
         def photos() -> dict[str, Photo]:
+            if images is not None and images.is_file():
+                raise _NoFrames
             if images is None:
                 return photo_records(workspace, photo_keys(workspace))
             found = {}
-            with PhotoCatalog(images, workspace.photos, self.features.masks) as catalog:
+            with PhotoCatalog(images, workspace.photos, self.features.masks, self.features.list) as catalog:
                 for name in catalog.names:
                     with suppress(TpsfmError):  # the extraction names those that can't be read
                         found[name] = catalog[name]
             return found
 
         stages = [getattr(self, name) for name in names] or list(self)
-        problems = [] if images is None or images.is_dir() else list(problem_of(list_images, images))
+        problems = list(problem_of(_check_images, images))
         if self.mapping in stages and self.mapping.poses is not None and self.verification.cameras is not None:
             problems.append("--poses brings cameras of its own; leave out --cameras")
         for stage in stages:
             try:
                 problems += stage.problems(photos)
+            except _NoFrames:
+                continue
             except TpsfmError as error:  # there are no photos
                 problems += [str(error)] if str(error) not in problems else []
         _tell(problems)
+        if images is not None and images.is_file():
+            return
         for remark in (remark for stage in stages for remark in stage.remarks(photos)):
             log.warning("%s", remark)
 
+    def for_images(self, images: Path | None) -> Stages:
+        """The stages with a video's defaults, where `images` is one: one camera, sequential pairs, loop closure."""
+        if images is None or not images.is_file():
+            return self
+        pairs, verification = self.pairs, self.verification
+        if pairs.pairs == "auto" and pairs.pairs_file is None:
+            loops = True if pairs.loop_closure is None else pairs.loop_closure
+            pairs = replace(pairs, pairs="sequential", loop_closure=loops)
+        if verification.camera_mode == "auto" and verification.cameras is None:
+            verification = replace(verification, camera_mode="single")
+        return replace(self, pairs=pairs, verification=verification)
+
     def record(self, workspace: Workspace, images: Path) -> None:
-        """Make these the options of a workspace, and this folder that of its photos, before a stage runs."""
-        kept = {name: value for name, value in self.options.items() if name not in NOT_KEPT}
-        workspace.manifest |= {"options": kept, "images": str(images.resolve())}
+        """Make these the options of a workspace, and this folder or video its photos, before a stage runs."""
+        workspace.manifest["options"] = {name: value for name, value in self.options.items() if name not in NOT_KEPT}
+        if images.is_file():
+            video = workspace.manifest.get("video", {})
+            workspace.manifest["video"] = video | {"path": str(images.resolve())}
+            workspace.images = workspace.root / FRAMES
+        elif "video" not in workspace.manifest or images.resolve() != workspace.images.resolve():
+            workspace.manifest.pop("video", None)
+            workspace.images = images
+
+
+class _NoFrames(Exception):
+    """A video's frames are not written yet."""
+
+
+def _check_images(images: Path | None) -> None:
+    """Raise TpsfmError where there is no folder of photos or video."""
+    if images is not None and images.is_file():
+        Video(images).close()
+    elif images is not None and not images.is_dir():
+        list_images(images)
 
 
 def _tell(problems: Sequence[str]) -> None:

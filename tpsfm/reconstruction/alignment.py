@@ -81,7 +81,7 @@ class Alignment(Stage):
 
         folder = workspace.mapped
         model, observations = read_model(folder), read_observations(folder)
-        photos = unchanged_photos(workspace.photos, Path(workspace.manifest["images"]))
+        photos = unchanged_photos(workspace.photos, workspace.images)
         device = choose_device(self.device)
         views = {
             name: PhotoView(model.cameras[pose.camera_id], pose, max_size, device, photos[name])

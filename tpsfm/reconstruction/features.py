@@ -44,10 +44,15 @@ class Extraction(Stage):
     weights: Path | None = option(None, "Weights file of the features; the shipped ones if left out.", path=True)
     max_keypoints: int = option(MAX_KEYPOINTS, "Keypoints a photo.", least=1)
     max_size: int = option(MAX_SIZE, "Longer side, pixels.", least=32)
+    list: Path | None = option(
+        None, "File of the photos to take, a name a line; all of the folder if left out.", path=True
+    )
     masks: Path | None = option(None, "Folder of masks, image.jpg.png; black: no keypoints.", path=True)
 
     def problems(self, photos: Photos) -> Iterator[str]:
         yield from problem_of(self.extractor)
+        if self.list is not None:
+            yield from problem_of(photos)
         if self.masks is not None and not self.masks.is_dir():
             yield f"no folder of masks {self.masks}"
 
@@ -70,12 +75,20 @@ class Extraction(Stage):
         except TypeError as error:
             raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
 
+    def catalog(self, workspace: Workspace) -> PhotoCatalog:
+        """The photos to take.
+
+        Raises:
+            TpsfmError: as `PhotoCatalog`.
+        """
+        return PhotoCatalog(workspace.images, workspace.photos, self.masks, self.list)
+
     def _work(self, workspace: Workspace, progress: Progress) -> Done:
-        images = Path(workspace.manifest["images"])
+        images = workspace.images
         keys: dict[str, str] = {}
         mirrored: list[str] = []
         unreadable: dict[str, str] = {}
-        catalog, extractor = PhotoCatalog(images, workspace.photos, self.masks), self.extractor()
+        catalog, extractor = self.catalog(workspace), self.extractor()
         masks = None if self.masks is None else Masks(self.masks, images, catalog.names)
         if masks is not None:
             log.log(logging.INFO if masks.complete else logging.WARNING, "%s", masks.summary())

@@ -68,7 +68,7 @@ class Mapping(Stage):
         key, fixed, groups = self.key(workspace, known), fixed_cameras(workspace), self._groups(workspace)
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
-        database, images, count = workspace.database, Path(workspace.manifest["images"]), len(photo_keys(workspace))
+        database, images, count = workspace.database, workspace.images, len(photo_keys(workspace))
         arguments = (database, images, workspace.mapped, self.seed, self.threads)
         mapper = self.mapper
         with progress.bar(self.title, count) as update:
@@ -131,7 +131,7 @@ class Mapping(Stage):
             colmap.triangulate(
                 known,
                 workspace.root / "known.db",
-                Path(workspace.manifest["images"]),
+                workspace.images,
                 workspace.mapped,
                 features.read_keypoints,
                 ((*pair, table.read(pair)) for pair in pairs),

@@ -22,10 +22,12 @@ from tpsfm.reconstruction.stage import Done, Photos, Stage, option, photo_keys, 
 from tpsfm.retrieval import global_descriptor_class
 
 EXHAUSTIVE_UP_TO = 60  # photos that 'auto' still matches all to all
+LOOP_NEIGHBOURS = 5  # that each photo of a sequence chooses beyond the overlap
 _METHODS_OF = {  # by the options that are for these alone
     "neighbours": ("retrieval", "gps"),
     "overlap": ("sequential",),
     "quadratic": ("sequential",),
+    "loop_closure": ("sequential",),
     "pairs_file": ("file",),
 }
 
@@ -44,13 +46,16 @@ class Pairing(Stage):
 
     pairs: str = option(
         "auto",
-        f"Which photos are matched; auto: the file, all up to {EXHAUSTIVE_UP_TO} photos, or retrieval.",
+        f"Which photos are matched; auto: the file, all up to {EXHAUSTIVE_UP_TO}, or retrieval; a video's in order.",
         choices=("auto", "exhaustive", "sequential", "retrieval", "gps", "file"),
     )
     neighbours: int = option(20, "For retrieval and gps.", least=1)
     overlap: int = option(10, "For sequential.", least=1)
     quadratic: bool = option(True, "For sequential: also 2, 4, 8 ... photos on.")
     pairs_file: Path | None = option(None, "The pairs: two names a line.", path=True)
+    loop_closure: bool | None = option(
+        None, "For sequential: also pairs by retrieval, of photos far apart in it; left out, for a video."
+    )
     global_descriptor: str = option("vlad", "For retrieval: vlad or a plug-in's name.")
 
     def problems(self, photos: Photos) -> Iterator[str]:
@@ -91,10 +96,13 @@ class Pairing(Stage):
             pairs = selection.exhaustive(names)
         elif method == "sequential":
             pairs = selection.sequential(names, self.overlap, self.quadratic)
+            if self.loop_closure:
+                far = self._retrieved(workspace, names, progress, LOOP_NEIGHBOURS, apart=self.overlap)
+                pairs = selection.canonical([*pairs, *far])
         elif method == "gps":
             pairs = self._by_gps(workspace, names, progress)
         elif method == "retrieval":
-            pairs = self._retrieved(workspace, names, progress)
+            pairs = self._retrieved(workspace, names, progress, self.neighbours)
         else:
             pairs = self._read_file(names)
         selection.write_pairs(workspace.pairs, pairs)
@@ -103,10 +111,10 @@ class Pairing(Stage):
     def _dependencies(self, method: str) -> dict[str, object]:
         """What the pairs depend on beside the photos."""
         if method == "sequential":
-            return {"overlap": self.overlap, "quadratic": self.quadratic}
+            sequence: dict[str, object] = {"overlap": self.overlap, "quadratic": self.quadratic}
+            return {**sequence, "loops": LOOP_NEIGHBOURS, **self._descriptor()} if self.loop_closure else sequence
         if method in ("gps", "retrieval"):
-            other = {} if self.global_descriptor == "vlad" else {"global_descriptor": self.global_descriptor}
-            return {"neighbours": self.neighbours, "seed": self.seed, **other}
+            return {"neighbours": self.neighbours, **self._descriptor()}
         if method == "file":
             if self.pairs_file is None:
                 raise TpsfmError("pairs from a file need the file; give --pairs-file")
@@ -130,11 +138,17 @@ class Pairing(Stage):
         if not lost:
             return pairs
         log.warning("%d of %d photos have no GPS position of their own: pairs by their looks", len(lost), len(names))
-        retrieved = self._retrieved(workspace, names, progress)
+        retrieved = self._retrieved(workspace, names, progress, self.neighbours)
         by_gps = (pair for pair in pairs if not lost & set(pair))
         return selection.canonical([*by_gps, *(pair for pair in retrieved if lost & set(pair))])
 
-    def _retrieved(self, workspace: Workspace, names: list[str], progress: Progress) -> list[selection.Pair]:
+    def _descriptor(self) -> dict[str, object]:
+        other = {} if self.global_descriptor == "vlad" else {"global_descriptor": self.global_descriptor}
+        return {"seed": self.seed, **other}
+
+    def _retrieved(
+        self, workspace: Workspace, names: list[str], progress: Progress, neighbours: int, apart: int = 0
+    ) -> list[selection.Pair]:
         """Each photo with those of the most similar global descriptors, which are stored beside the features."""
         from tpsfm.retrieval.index import key_of_global
 
@@ -147,4 +161,4 @@ class Pairing(Stage):
                     if store.global_key(name) != key:
                         store.write_global(name, descriptor.describe(store.read(name)), key)
                     update(done, len(names))
-            return selection.from_retrieval(names, store.read_global, self.neighbours)
+            return selection.from_retrieval(names, store.read_global, neighbours, apart)

@@ -152,6 +152,7 @@ def describe(workspace: Workspace, model: int = 0) -> list[str]:
             *_figures(result),
             *_in_the_world(workspace),
             *(f"from one point      {', '.join(group)}" for group in result.get("from_one_point", [])),
+            *_video(manifest),
             *_overlay(manifest),
             *_turns(manifest),
             *_mapper(manifest),
@@ -187,6 +188,14 @@ def _figures(result: dict[str, Any]) -> list[str]:
         f"mean track length   {result['mean_track_length']:.2f}",
         f"reprojection error  {result['reprojection_error']:.2f} px",
     ]
+
+
+def _video(manifest: dict[str, Any]) -> list[str]:
+    """The line that tells which frames of a video were taken; none where photos were given."""
+    counts = manifest["stages"].get("frames", {}).get("counts")
+    return (
+        [f"frames              {counts['frames']} of {counts['of']} of {manifest['video']['path']}"] if counts else []
+    )
 
 
 def _overlay(manifest: dict[str, Any]) -> list[str]:
@@ -255,9 +264,7 @@ def image_folder(workspace: Workspace) -> Path:
     Raises:
         TpsfmError: nothing is extracted yet, or the folder is gone.
     """
-    folder = workspace.manifest.get("images")
-    if folder is None:
-        raise TpsfmError(f"{workspace.root}: no photos are known yet; run 'tpsfm extract' first")
-    if not Path(folder).is_dir():
+    folder = workspace.images
+    if not folder.is_dir():
         raise TpsfmError(f"{workspace.root}: its photos' folder {folder} is gone; run 'tpsfm extract' on the new one")
-    return Path(folder)
+    return folder

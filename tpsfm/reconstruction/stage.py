@@ -147,11 +147,12 @@ class Stage(ABC):
             torch.set_num_threads(self.threads)
         start = time.perf_counter()
         done = self._work(workspace, progress or Progress())
-        if done is None:
-            return
-        log.info("%s: %d new, %d kept", self.title, done.new, done.kept)
-        if done.new or not workspace.is_done(self.name, done.key):  # else the time that it once took stays
+        if done is not None:
+            log.info("%s: %d new, %d kept", self.title, done.new, done.kept)
+        if done is not None and (done.new or not workspace.is_done(self.name, done.key)):
             workspace.finish(self.name, done.key, time.perf_counter() - start, **done.counts)
+        else:  # the time that it once took stays
+            workspace.save()
 
     def _cluster(self, progress: Progress) -> Cluster | None:
         """The workers that the options name, None where they name none."""
@@ -203,7 +204,7 @@ def photo_keys(workspace: Workspace) -> dict[str, str]:
 
 def photo_records(workspace: Workspace, names: Iterable[str]) -> dict[str, Photo]:
     """The records of photos by name: those that the extraction kept, others read again."""
-    images = Path(workspace.manifest["images"])
+    images = workspace.images
     kept = kept_photos(workspace.photos, images)
     return {name: kept.get(name) or read_photo(images / name, name) for name in names}
 

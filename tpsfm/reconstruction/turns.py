@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +21,7 @@ from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs.selection import Pair, components
-from tpsfm.photos import Photo, PhotoCatalog
+from tpsfm.photos import Photo
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.previews import TURNS, Preview, likely_pairs, preview, relative_turn, sample_pairs
@@ -62,7 +61,7 @@ class Turns(Stage):
             return None
         extractor = extraction.extractor()
         photos = {}
-        with PhotoCatalog(Path(workspace.manifest["images"]), workspace.photos, extraction.masks) as catalog:
+        with extraction.catalog(workspace) as catalog:
             for name in catalog.names:
                 with suppress(TpsfmError):  # the extraction names those that can't be read
                     photos[name] = catalog[name]

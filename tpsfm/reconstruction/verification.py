@@ -43,7 +43,7 @@ class Verification(Stage):
     camera_model: str = option("SIMPLE_RADIAL", "COLMAP's name of it, in any case.")
     camera_mode: str = option(
         "auto",
-        "Which photos share a camera; auto: by EXIF, without it where the map says so.",
+        "Which photos share a camera; auto: by EXIF, without it where the map says so; all frames of a video.",
         choices=("auto", "single", "per-folder", "per-image"),
     )
 

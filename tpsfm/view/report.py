@@ -70,7 +70,7 @@ def write_report(workspace: Workspace, model: Model | None, world: Mapping[str, 
     """
     manifest = workspace.manifest
     left_out = manifest.get("left_out", {})
-    images = Path(manifest["images"])
+    images = workspace.images
     elsewhere = manifest.get("result", {}).get("in_other_models", {})
     facts = Facts(
         title=f"Map of {images.name or images}" if model else f"No map of {images.name or images}",
