@@ -16,6 +16,7 @@ from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.frames import Frames
 from tpsfm.reconstruction.georeference import Georeference
+from tpsfm.reconstruction.lookalikes import Lookalikes
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.pairs import Pairing
@@ -26,7 +27,7 @@ from tpsfm.reconstruction.verification import Verification
 @click.command("reconstruct")
 @click.argument("images", type=FOLDER)
 @click.argument("out", type=FOLDER)
-@stage_options(Extraction, Frames, Turns, Pairing, Matching, Verification, Mapping, Alignment, Georeference)
+@stage_options(Extraction, Frames, Turns, Pairing, Matching, Verification, Mapping, Alignment, Lookalikes, Georeference)
 @example("tpsfm reconstruct photos/ map/ --max-keypoints 4096\n  tpsfm reconstruct clip.mp4 map/ --fps 2")
 def reconstruct_(images: Path, out: Path, **given: Any) -> None:
     """Build a 3D map of IMAGES, a folder of photos or a video, in the workspace OUT; run again, it goes on where it
@@ -70,13 +71,13 @@ def match_(out: Path, **given: Any) -> None:
 
 @click.command("map")
 @click.argument("out", type=FOLDER)
-@stage_options(Verification, Mapping, Alignment, Georeference)
+@stage_options(Verification, Mapping, Alignment, Lookalikes, Georeference)
 @example("tpsfm map map/ --mapper global")
 def map_(out: Path, **given: Any) -> None:
     """Verify the matches of OUT and build the map in OUT/sparse."""
     from tpsfm.reconstruction.report import write_results
 
-    _run(["verification", "mapping", "alignment", "georeference"], out, given, finish=write_results)
+    _run(["verification", "mapping", "alignment", "lookalikes", "georeference"], out, given, finish=write_results)
 
 
 @click.command("demo")

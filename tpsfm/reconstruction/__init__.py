@@ -21,6 +21,7 @@ from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.frames import FOLDER as FRAMES
 from tpsfm.reconstruction.frames import Frames
 from tpsfm.reconstruction.georeference import Georeference
+from tpsfm.reconstruction.lookalikes import Lookalikes
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.pairs import Pairing
@@ -70,6 +71,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
                     break
             stages.mapping.run(workspace, progress)
             stages.alignment.run(workspace, progress)
+            stages.lookalikes.run(workspace, progress)
             stages.georeference.run(workspace, progress)
             write_results(workspace)
     finally:
@@ -89,12 +91,13 @@ class Stages:
     verification: Verification
     mapping: Mapping
     alignment: Alignment
+    lookalikes: Lookalikes
     georeference: Georeference
 
     @staticmethod
     def types() -> tuple[type[Stage], ...]:
         """Their classes, in the order in which they run."""
-        return Frames, Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment, Georeference
+        return Frames, Turns, Extraction, Pairing, Matching, Verification, Mapping, Alignment, Lookalikes, Georeference
 
     @classmethod
     def of(cls, **options: Any) -> Stages:

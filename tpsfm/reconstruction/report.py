@@ -17,6 +17,7 @@ from tpsfm.photos import file_digest
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.diagnosis import FROM_ONE_POINT, groups_from_one_point, why_left_out
+from tpsfm.reconstruction.lookalikes import Lookalikes
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.verification import Verification
 from tpsfm.reconstruction.world import read_georeference
@@ -154,6 +155,7 @@ def describe(workspace: Workspace, model: int = 0) -> list[str]:
             *(f"from one point      {', '.join(group)}" for group in result.get("from_one_point", [])),
             *_video(manifest),
             *_overlay(manifest),
+            *_lookalikes(manifest),
             *_turns(manifest),
             *_mapper(manifest),
             *_exactness(manifest["stages"].get(Alignment.name, {}).get("counts", {})),
@@ -203,6 +205,15 @@ def _overlay(manifest: dict[str, Any]) -> list[str]:
     found = manifest["stages"].get(Verification.name, {}).get("counts", {}).get("overlay")
     text = "the same in {photos} photos (a banner, a watermark, a bonnet?): {keypoints:,} keypoints left out"
     return [f"overlay             {text.format(**found)}"] if found else []
+
+
+def _lookalikes(manifest: dict[str, Any]) -> list[str]:
+    """Lines on the pairs of photos that may show two places that look alike; none where there are none."""
+    found = manifest["stages"].get(Lookalikes.name, {}).get("counts", {}).get("conflicts")
+    if not found:
+        return []
+    lines = [f"look-alikes         {len(found)} pairs of photos may show two places that look alike, taken for one:"]
+    return lines + [f"  {a} and {b}: {there} of {tried} points are there" for a, b, tried, there in found]
 
 
 def _turns(manifest: dict[str, Any]) -> list[str]:

@@ -93,6 +93,11 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
     notes = []
     if manifest.get("turns"):
         notes.append(f"{len(manifest['turns'])} photos are turned against the others.")
+    for one, other, tried, there in manifest["stages"].get("lookalikes", {}).get("counts", {}).get("conflicts", []):
+        notes.append(
+            f"{one} and {other} may show two places that look alike, taken for one:"
+            f" {there} of {tried} points that both should see are there."
+        )
     overlay = manifest["stages"].get("verify", {}).get("counts", {}).get("overlay")
     if overlay:
         notes.append(
