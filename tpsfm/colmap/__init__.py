@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.poses_file import poses_of, read_poses
     from tpsfm.colmap.projection import project, unproject
     from tpsfm.colmap.refinement import Moved, refine_model
+    from tpsfm.colmap.rigs import apply_rigs, check_rigs, needs_calibration, read_rigs, rig_cameras
     from tpsfm.colmap.sharing import focal_of, share_cameras
     from tpsfm.colmap.triangulation import to_binary, triangulate
     from tpsfm.colmap.undistortion import UNDISTORT_TOOLS, undistort
@@ -44,8 +45,10 @@ __all__ = [
     "Moved",
     "PairTable",
     "absolute_pose",
+    "apply_rigs",
     "camera_from_colmap",
     "check_parameters",
+    "check_rigs",
     "colmap_params",
     "export",
     "extend_model",
@@ -53,6 +56,7 @@ __all__ = [
     "focal_of",
     "group_cameras",
     "is_camera",
+    "needs_calibration",
     "parse_camera",
     "photos_from_one_point",
     "poses_of",
@@ -63,10 +67,12 @@ __all__ = [
     "read_observations",
     "read_point_ids",
     "read_poses",
+    "read_rigs",
     "reconstruct_auto",
     "reconstruct_global",
     "reconstruct_incremental",
     "refine_model",
+    "rig_cameras",
     "share_cameras",
     "to_binary",
     "triangulate",
@@ -87,6 +93,7 @@ _MODULES = {  # of what needs pycolmap
     "poses_file": ("poses_of", "read_poses"),
     "projection": ("project", "unproject"),
     "refinement": ("Moved", "refine_model"),
+    "rigs": ("apply_rigs", "check_rigs", "needs_calibration", "read_rigs", "rig_cameras"),
     "sharing": ("focal_of", "share_cameras"),
     "triangulation": ("to_binary", "triangulate"),
     "undistortion": ("UNDISTORT_TOOLS", "undistort"),

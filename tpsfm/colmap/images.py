@@ -13,6 +13,7 @@ from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.database import open_database, write_camera, write_image
 from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.pair_table import PairTable
+from tpsfm.colmap.rigs import apply_rigs, needs_calibration
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import CAMERA_MODELS, Camera
 from tpsfm.photos import Photo
@@ -26,6 +27,7 @@ def write_images(
     camera_model: str = "SIMPLE_RADIAL",
     key: str = "",
     given: Mapping[str, Camera] | None = None,
+    rig: Path | None = None,
 ) -> None:
     """Write images, their cameras and keypoints to a database, in place of any that are there; its pairs stay.
 
@@ -39,6 +41,7 @@ def write_images(
         camera_model: one of `CAMERA_MODELS`.
         key: digest of all of these; images that are there under the same key are left alone, "" is never the same.
         given: known cameras by name, for those photos in place of `camera_model`.
+        rig: COLMAP's rig.json, of photos that `check_rigs` passed.
 
     Raises:
         TpsfmError: the camera model is unknown, or the database is missing, damaged or can't be written.
@@ -52,6 +55,8 @@ def write_images(
     with open_database(path) as db:
         for name, image_id in _write_images(db, photos, camera_of, camera_model, given or {}).items():
             db.write_keypoints(image_id, to_colmap(np.asarray(keypoints(name), np.float32)))
+    if rig is not None and not needs_calibration(Path(path), rig):
+        apply_rigs(Path(path), rig)
     with PairTable(path) as table:
         table.images_key = key
 

@@ -76,6 +76,11 @@ class Mapping(Stage):
             if known is not None:
                 self._triangulate(workspace, known)
                 return Done(key, 1, counts={"models": 1})
+            rig = Verification.recorded(workspace).rig
+            if rig is not None and colmap.needs_calibration(database, rig):  # by a map of single photos
+                if not colmap.reconstruct_incremental(*arguments, step, fixed):
+                    return Done(key, 1, counts={"models": 0, "mapper": "incremental"})
+                colmap.apply_rigs(database, rig, workspace.mapped)
             if mapper == "auto":
                 models, mapper = colmap.reconstruct_auto(*arguments, step, fixed)
             elif mapper == "incremental":
@@ -100,7 +105,8 @@ class Mapping(Stage):
         """The names of photos that may turn out to be of one camera."""
         from tpsfm.colmap import possible_groups
 
-        if Verification.recorded(workspace).camera_mode != "auto" or self.poses is not None:
+        verification = Verification.recorded(workspace)
+        if verification.camera_mode != "auto" or verification.rig is not None or self.poses is not None:
             return []
         return possible_groups(photo_records(workspace, photo_keys(workspace)))
 

@@ -6,7 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import CAMERA_MODELS, Camera
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.matching.overlay import MatchedPair, Overlay, find_overlay
-from tpsfm.photos import Photo
+from tpsfm.photos import Photo, file_digest
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.stage import Done, Photos, Stage, key_of, option, photo_keys, photo_records, problem_of
@@ -33,8 +34,9 @@ class Verification(Stage):
 
     What lies in the same place of all photos is found first; its matches take no part. A pair whose matches, cameras
     and seed are the same stays. Known cameras are written as they are, scaled and turned to the photos; the others get
-    a model and the focal length that EXIF tells. `run` raises TpsfmError where the camera model or mode is unknown,
-    photos of different sizes are to share a camera, or known cameras fit none.
+    a model and the focal length that EXIF tells; each camera of a rig is one of its own. `run` raises TpsfmError where
+    the camera model or mode is unknown, photos of different sizes are to share a camera, known cameras fit none, or a
+    rig is that of other photos.
     """
 
     name: ClassVar[str] = "verify"
@@ -50,6 +52,7 @@ class Verification(Stage):
     cameras: str | None = option(
         None, "Known cameras: COLMAP's cameras.txt, a model's folder, or a row MODEL,W,H,params."
     )
+    rig: Path | None = option(None, "Cameras mounted together, COLMAP's rig.json; calibrated or not.", path=True)
     fix_cameras: bool = option(False, "Hold the known cameras as they are, in place of starting from them.")
 
     def __post_init__(self) -> None:
@@ -69,6 +72,10 @@ class Verification(Stage):
                 given = self._given(photos())
             except TpsfmError as error:
                 yield str(error)
+        if self.rig is not None:
+            from tpsfm import colmap
+
+            yield from problem_of(colmap.check_rigs, photos(), self.rig)
         if self.camera_mode in ("single", "per-folder"):
             yield from problem_of(group_cameras, photos(), self.camera_mode, given)
 
@@ -90,12 +97,18 @@ class Verification(Stage):
         matched = key_of(workspace, Matching, "tpsfm match")
         records = photo_records(workspace, sorted(photos))
         given = self._given(records)
-        known = [{name: asdict(camera) for name, camera in given.items()}] if given else []
-        images_key = digest([sorted(photos.items()), self.camera_model, self.camera_mode, *known])
+        known: list[dict[str, Any]] = [{name: asdict(camera) for name, camera in given.items()}] if given else []
         cameras = colmap.group_cameras(records, self.camera_mode, given)
+        if self.rig is not None:
+            colmap.check_rigs(records, self.rig)
+            cameras = colmap.rig_cameras(cameras, colmap.read_rigs(self.rig))
+            known.append({"rig": file_digest(self.rig)})
+        images_key = digest([sorted(photos.items()), self.camera_model, self.camera_mode, *known])
         with FeatureStore(workspace.features) as features:
             read = features.read_keypoints
-            colmap.write_images(workspace.database, records, cameras, read, self.camera_model, images_key, given)
+            colmap.write_images(
+                workspace.database, records, cameras, read, self.camera_model, images_key, given, self.rig
+            )
             overlay = _overlay(workspace, records, read)
             told = _told(overlay, records, read) if overlay else {}
         with progress.bar(self.title) as update:
