@@ -11,7 +11,7 @@ from tests.support.lookalike import render
 from tpsfm.alignment.confirmation import Confirmation
 from tpsfm.colmap import read_model
 from tpsfm.io.workspace import Workspace
-from tpsfm.reconstruction.lookalikes import conflicts
+from tpsfm.reconstruction.lookalikes import Lookalikes, between_places, conflicts
 
 OPTIONS = {"features": "sift", "max_keypoints": 1500, "threads": 1, "turned": False}
 
@@ -51,6 +51,39 @@ def test_no_real_scene_is_suspected(scene, photos, real_photos, tmp_path):
     workspace = tpsfm.reconstruct(folder, tmp_path / "map", max_size=768, **OPTIONS)
     assert len(read_model(workspace.sparse).images) == photos
     assert workspace.manifest["stages"]["lookalikes"]["counts"]["conflicts"] == []
+
+
+def test_without_them_each_place_has_a_map_of_its_own(merged, tmp_path):
+    out = tmp_path / "map"
+    shutil.copytree(merged.root, out)
+    workspace = tpsfm.reconstruct(merged.manifest["images"], out, drop_lookalikes=True, **OPTIONS)
+    names = [{name[0] for name in read_model(workspace.of_model(number).sparse).images} for number in (0, 1)]
+    assert sorted(names) in ([{"a"}, {"b"}], [{"b"}, {"a"}])
+    assert "pairs of photos of places that look alike are left out" in command("info", out)[1]
+    assert "0 conflicts are left of" in workspace.log.read_text()
+    images = (workspace.sparse / "images.bin").stat().st_mtime_ns
+    tpsfm.reconstruct(merged.manifest["images"], out, drop_lookalikes=True, **OPTIONS)  # nothing is done again
+    assert (workspace.sparse / "images.bin").stat().st_mtime_ns == images
+    workspace = tpsfm.reconstruct(merged.manifest["images"], out, **OPTIONS)
+    assert len(read_model(workspace.sparse).images) == 10
+    assert (workspace.sparse / "images.bin").read_bytes() == (merged.sparse / "images.bin").read_bytes()
+
+
+def test_the_former_map_stays_where_no_fewer_conflicts_are_left(merged, tmp_path, monkeypatch):
+    out = tmp_path / "map"
+    shutil.copytree(merged.root, out)
+    monkeypatch.setattr(Lookalikes, "_conflicts", lambda *_: [("a0.jpg", "b0.jpg", 40, 2)])
+    workspace = tpsfm.reconstruct(merged.manifest["images"], out, drop_lookalikes=True, **OPTIONS)
+    counts = workspace.manifest["stages"]["lookalikes"]["counts"]
+    assert counts == {"conflicts": [("a0.jpg", "b0.jpg", 40, 2)], "before": 1, "dropped": 0}
+    assert (workspace.sparse / "images.bin").read_bytes() == (merged.sparse / "images.bin").read_bytes()
+    assert "the former map is kept" in workspace.log.read_text()
+
+
+def test_pairs_between_places():
+    inliers = {("a", "b"): 90, ("a", "c"): 50, ("b", "d"): 60, ("c", "d"): 80, ("b", "e"): 20, ("a", "f"): 0}
+    assert between_places(inliers, [("a", "d")]) == [("a", "c"), ("b", "d")]
+    assert between_places(inliers, []) == []
 
 
 def test_both_photos_must_lack_what_the_other_shows():

@@ -191,6 +191,12 @@ class PairTable:
             )
             return [pycolmap.pair_id_to_image_pair(pair_id) for (pair_id,) in missing]
 
+    def drop_geometries(self, pairs: Iterable[Pair]) -> None:
+        """Take out the two-view geometries of some pairs (name0 < name1)."""
+        ids = "SELECT pair_id FROM tpsfm_pairs WHERE name0 = ? AND name1 = ?"
+        with self._transaction() as db:
+            db.executemany(f"DELETE FROM two_view_geometries WHERE pair_id IN ({ids})", list(pairs))
+
     def counts(self) -> tuple[dict[Pair, int], dict[Pair, int]]:
         """How many matches, and how many verified ones, each pair has that has matches."""
         query = (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections import abc
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -68,10 +70,10 @@ class Mapping(Stage):
         key, fixed, groups = self.key(workspace, known), fixed_cameras(workspace), self._groups(workspace)
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
-        database, images, count = workspace.database, workspace.images, len(photo_keys(workspace))
-        arguments = (database, images, workspace.mapped, self.seed, self.threads)
+        images, count = workspace.images, len(photo_keys(workspace))
         mapper = self.mapper
-        with progress.bar(self.title, count) as update:
+        with progress.bar(self.title, count) as update, _database(workspace) as database:
+            arguments = (database, images, workspace.mapped, self.seed, self.threads)
             step = lambda done: update(done, count)  # noqa: E731
             if known is not None:
                 self._triangulate(workspace, known)
@@ -99,7 +101,7 @@ class Mapping(Stage):
         """The key of a map of a workspace's verified matches, at known poses if there are any."""
         verified, groups = key_of(workspace, Verification, "tpsfm map"), self._groups(workspace)
         how = self.mapper if known is None else as_json(known)
-        return digest([verified, how, self.seed, *groups, *fixed_cameras(workspace)])
+        return digest([verified, how, self.seed, *groups, *fixed_cameras(workspace), *dropped_pairs(workspace)])
 
     def _groups(self, workspace: Workspace) -> list[list[str]]:
         """The names of photos that may turn out to be of one camera."""
@@ -144,6 +146,30 @@ class Mapping(Stage):
                 seed=self.seed,
                 threads=self.threads,
             )
+
+
+def dropped_pairs(workspace: Workspace) -> list[list[str]]:
+    """The verified pairs that take no part in the map: those of look-alikes, where that is asked for."""
+    record, verified = workspace.manifest.get("dropped", {}), key_of(workspace, Verification, "tpsfm map")
+    asked = workspace.manifest["options"].get("drop_lookalikes", False)
+    return record["pairs"] if asked and record.get("of") == verified else []
+
+
+@contextmanager
+def _database(workspace: Workspace) -> abc.Iterator[Path]:
+    """The database to map from: the workspace's, or a copy of it without the pairs that take no part."""
+    from tpsfm.colmap import PairTable
+
+    dropped = dropped_pairs(workspace)
+    if not dropped:
+        yield workspace.database
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "database.db"
+        shutil.copy(workspace.database, copy)
+        with PairTable(copy) as table:
+            table.drop_geometries((first, second) for first, second in dropped)
+        yield copy
 
 
 def as_json(known: Model) -> list:

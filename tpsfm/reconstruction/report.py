@@ -209,10 +209,14 @@ def _overlay(manifest: dict[str, Any]) -> list[str]:
 
 def _lookalikes(manifest: dict[str, Any]) -> list[str]:
     """Lines on the pairs of photos that may show two places that look alike; none where there are none."""
-    found = manifest["stages"].get(Lookalikes.name, {}).get("counts", {}).get("conflicts")
-    if not found:
-        return []
-    lines = [f"look-alikes         {len(found)} pairs of photos may show two places that look alike, taken for one:"]
+    counts = manifest["stages"].get(Lookalikes.name, {}).get("counts", {})
+    found, lines = counts.get("conflicts", []), []
+    if counts.get("dropped"):
+        lines.append(f"look-alikes         {counts['dropped']} pairs of photos of places that look alike are left out")
+    if found:
+        lines.append(
+            f"look-alikes         {len(found)} pairs of photos may show two places that look alike, taken for one:"
+        )
     return lines + [f"  {a} and {b}: {there} of {tried} points are there" for a, b, tried, there in found]
 
 

@@ -93,7 +93,10 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
     notes = []
     if manifest.get("turns"):
         notes.append(f"{len(manifest['turns'])} photos are turned against the others.")
-    for one, other, tried, there in manifest["stages"].get("lookalikes", {}).get("counts", {}).get("conflicts", []):
+    lookalikes = manifest["stages"].get("lookalikes", {}).get("counts", {})
+    if lookalikes.get("dropped"):
+        notes.append(f"{lookalikes['dropped']} pairs of photos of places that look alike are left out.")
+    for one, other, tried, there in lookalikes.get("conflicts", []):
         notes.append(
             f"{one} and {other} may show two places that look alike, taken for one:"
             f" {there} of {tried} points that both should see are there."
