@@ -38,6 +38,7 @@ LUND = np.array([55.7047, 13.1910, 60.0])  # latitude, longitude, altitude of th
 SIZE = (640, 480)
 LIMITS: dict[str, Any] = {"max_keypoints": 2048, "max_size": 640, "seed": 0}
 CHECKS = 25  # points on the ground
+SIGHTINGS = 10  # photos that show one, at most
 UP = 1.5  # times the horizontal deviation
 COLUMNS = {
     **{"photos": "d", "horizontal m": ".3f", "vertical m": ".3f", "bending m": ".3f", "checked": "d"},
@@ -156,7 +157,7 @@ def write_checks(path: Path, truth: dict[str, Pose], images: dict[str, Pose]) ->
         column, row = (x + FIELD[0] / 2) * TEXELS, (FIELD[1] / 2 - y) * TEXELS
         z = cv2.getRectSubPix(relief, (1, 1), (column, row))[0, 0]
         lat, lon, alt = from_enu(np.array([[x, y, z]]), LUND)[0]
-        for name in images:
+        for name in sorted(images, key=lambda name: np.linalg.norm(truth[name].center[:2] - (x, y)))[:SIGHTINGS]:
             right, down, ahead = truth[name].rotation @ (np.array([x, y, z]) - truth[name].center)
             pixel = focal * np.array([right, down]) / ahead + (np.array(SIZE) - 1) / 2
             if ((pixel > 5) & (pixel < np.array(SIZE) - 5)).all():

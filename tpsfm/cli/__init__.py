@@ -25,6 +25,7 @@ _MODULES = {
     "merge": "results",
     "export": "results",
     "undistort": "results",
+    "dense": "results",
     "info": "results",
     "view": "results",
     "localize": "localize",

@@ -1,4 +1,4 @@
-"""`tpsfm import`, `merge`, `info`, `view`, `export` and `undistort`: what is in a map."""
+"""`tpsfm import`, `merge`, `info`, `view`, `export`, `undistort` and `dense`: what is in a map."""
 
 from __future__ import annotations
 
@@ -92,6 +92,28 @@ def undistort_(out: Path, dense: Path, tool: str, masks: Path | None, model: int
     workspace, _ = open_map(out, model)
     colmap.undistort(workspace.sparse, image_folder(workspace), dense, tool, masks, threads, progress)
     progress.say(f"undistorted photos  {dense / 'images'}")
+
+
+@click.command("dense")
+@click.argument("out", type=FOLDER)
+@click.option("--to", type=FOLDER, help="Folder of the undistorted photos and the dense points; OUT/dense if left out.")
+@click.option("--by", "tool", default="auto", show_default=True, help="colmap or openmvs; auto: which is installed.")
+@click.option("--masks", type=FOLDER, help="Folder of masks, image.jpg.png; OpenMVS leaves out what they hide.")
+@MODEL
+@common_options("threads")
+@example("tpsfm dense map/ --by openmvs")
+def dense_(out: Path, to: Path | None, tool: str, masks: Path | None, model: int, threads: int) -> None:
+    """Make dense points of the map of OUT by COLMAP's or OpenMVS' programs, which must be installed.
+
+    Run again, it goes on with the step in which it was stopped.
+    """
+    from tpsfm.reconstruction.dense import dense
+    from tpsfm.reconstruction.report import open_map
+
+    progress = terminal()
+    workspace, _ = open_map(out, model)
+    folder = to or out / (f"dense-{model}" if model else "dense")
+    progress.say(f"dense points        {dense(workspace, folder, tool, masks, threads, progress)}")
 
 
 @click.command("info")

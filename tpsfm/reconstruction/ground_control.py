@@ -16,6 +16,7 @@ from tpsfm.geometry import Camera, Model, Pose
 from tpsfm.photos.positions import names_in
 
 _AGREES = 0.005  # of the longer side: how far off a sighting may be
+_PAIRS = 200  # of sightings from which a point is guessed
 _UTM = re.compile(r"WGS84\s+UTM\s+(\d+)\s*([NS])", re.IGNORECASE)
 
 
@@ -116,7 +117,8 @@ def _triangulate(sightings: list[tuple[Camera, Pose, np.ndarray]]) -> np.ndarray
 
     best: np.ndarray = np.empty(0, int)
     guess = None
-    for pair in combinations(range(len(sightings)), 2):
+    pairs = list(combinations(range(len(sightings)), 2))
+    for pair in pairs[:: 1 + len(pairs) // _PAIRS]:
         across = [np.eye(3) - np.outer(rays[row], rays[row]) / (rays[row] @ rays[row]) for row in pair]
         centers = [sightings[row][1].center for row in pair]
         at = np.linalg.lstsq(
