@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.extension import extend_model
     from tpsfm.colmap.formats import EXPORT_FORMATS, export
     from tpsfm.colmap.images import write_images
-    from tpsfm.colmap.mapping import reconstruct_auto, reconstruct_global, reconstruct_incremental
+    from tpsfm.colmap.mapping import reconstruct_auto, reconstruct_global, reconstruct_incremental, reconstruct_part
     from tpsfm.colmap.one_point import photos_from_one_point
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
@@ -71,6 +71,7 @@ __all__ = [
     "reconstruct_auto",
     "reconstruct_global",
     "reconstruct_incremental",
+    "reconstruct_part",
     "refine_model",
     "rig_cameras",
     "share_cameras",
@@ -86,7 +87,7 @@ _MODULES = {  # of what needs pycolmap
     "extension": ("extend_model",),
     "formats": ("EXPORT_FORMATS", "export"),
     "images": ("write_images",),
-    "mapping": ("reconstruct_auto", "reconstruct_global", "reconstruct_incremental"),
+    "mapping": ("reconstruct_auto", "reconstruct_global", "reconstruct_incremental", "reconstruct_part"),
     "one_point": ("photos_from_one_point",),
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),

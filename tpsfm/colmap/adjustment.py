@@ -86,6 +86,7 @@ def adjust_model(
     fixed: Collection[int] = (),
     poses: bool = True,
     centers: Collection[int] = (),
+    threads: int = 1,
 ) -> float:
     """Adjust all cameras but for their principal points, all poses and points of COLMAP's model.
 
@@ -98,6 +99,7 @@ def adjust_model(
         fixed: ids of cameras whose intrinsics stay as they are.
         poses: False leaves the poses as they are.
         centers: ids of cameras whose principal points are adjusted, too; all other cameras stay then as they are.
+        threads: with more than one the last bits differ from run to run.
 
     Returns:
         By how much the sum of the squared residuals fell, as a multiple of their variance after it.
@@ -121,7 +123,7 @@ def adjust_model(
     if loss is not None:
         options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
         options.ceres.loss_function_scale = loss
-    options.ceres.solver_options.num_threads = 1  # more would change its sums from run to run
+    options.ceres.solver_options.num_threads = threads
     options.ceres.solver_options.max_num_iterations = iterations
     options.ceres.solver_options.function_tolerance = tolerance
     solved: Any = pycolmap.create_default_bundle_adjuster(options, config, model).solve()

@@ -27,9 +27,8 @@ _SURE = 30  # inliers of a pair that connects two photos; of 1,000 random matche
 _MIN_POINTS = 50  # of a model of two photos, which no third one confirms
 # What differs from COLMAP's defaults. Bundle adjustment: half the time, the same accuracy (pose AUC within 0.1
 # on three scenes). A photo with few inliers is taken rather than left to the fallback without structure,
-# which took 15 s for one photo. More than one thread in bundle adjustment would change its sums from run to run.
+# which took 15 s for one photo.
 _OPTIONS = {
-    "num_threads": 1,
     "min_model_size": 3,  # photos; a smaller model is kept only if it is the first
     "ba_global_frames_ratio": 1.3,
     "ba_global_points_ratio": 1.3,
@@ -57,6 +56,7 @@ def reconstruct_auto(
     threads: int = -1,
     progress: Callable[[int], None] | None = None,
     fixed: Collection[int] = (),
+    adjusting: int = 1,
 ) -> tuple[list[Path], str]:
     """Incremental mapping, and global mapping where that leaves parts.
 
@@ -74,7 +74,7 @@ def reconstruct_auto(
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
     together = _largest_part(database)
-    models, mapper = _incremental(database, images, seed, threads, progress, fixed), "incremental"
+    models, mapper = _incremental(database, images, seed, threads, progress, fixed, adjusting), "incremental"
     if _size(models)[0] < _MOST * together:
         _log.warning("%d of %d connected photos are in one model: mapping globally", _size(models)[0], together)
         others = _global(database, images, seed, fixed)
@@ -92,6 +92,7 @@ def reconstruct_incremental(
     threads: int = -1,
     progress: Callable[[int], None] | None = None,
     fixed: Collection[int] = (),
+    adjusting: int = 1,
 ) -> list[Path]:
     """Register photo after photo, starting from a good pair.
 
@@ -107,6 +108,7 @@ def reconstruct_incremental(
         threads: how many to use where that doesn't change the result; -1 for all cores.
         progress: called with the number of photos registered so far in the model that is growing.
         fixed: ids of cameras whose intrinsics stay as they are in the database.
+        adjusting: threads of bundle adjustment; with more than one the last bits differ from run to run.
 
     Returns:
         The model folders, largest first; none where no pair of photos could start a model, or all were taken from one
@@ -115,7 +117,36 @@ def reconstruct_incremental(
     Raises:
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
-    return write_models(_incremental(database, images, seed, threads, progress, fixed), Path(output), images, threads)
+    models = _incremental(database, images, seed, threads, progress, fixed, adjusting)
+    return write_models(models, Path(output), images, threads)
+
+
+def reconstruct_part(
+    database: str | Path,
+    images: str | Path,
+    output: Path,
+    names: Collection[str],
+    seed: int = 0,
+    threads: int = -1,
+    progress: Callable[[int], None] | None = None,
+    fixed: Collection[int] = (),
+) -> bool:
+    """Map some of the photos alone; the largest model goes to `output`, whole and without colours, if there is one.
+
+    The arguments are those of `reconstruct_incremental`, and the names of the photos. Several may run at once.
+
+    Returns:
+        Whether there is a model.
+    """
+    models = _incremental(database, images, seed, threads, progress, fixed, 1, names)
+    if models:
+        new = output.with_name(f"{output.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        models[0].write_binary(new)
+        read_model(new)  # COLMAP doesn't notice a full disk
+        replace_folder(new, output)
+    return bool(models)
 
 
 def reconstruct_global(
@@ -141,10 +172,12 @@ def _incremental(
     threads: int,
     progress: Callable[[int], None] | None,
     fixed: Collection[int],
+    adjusting: int,
+    names: Collection[str] = (),
 ) -> list:
-    """COLMAP's reconstructions, the largest first."""
-    connected = _connected(database)
-    only_pairs = _largest_part(database) == 2  # else a point of two views alone waits for a third
+    """COLMAP's reconstructions, the largest first; of some photos alone where their names are given."""
+    connected = _connected(database, names)
+    only_pairs = _largest_part(database, names) == 2  # else a point of two views alone waits for a third
 
     def run(folder: str, options: dict[str, Any], mapper: dict[str, Any]) -> list:
         steps = _Steps(progress)
@@ -157,8 +190,10 @@ def _incremental(
                 {
                     **_OPTIONS,
                     **options,
+                    "num_threads": adjusting,  # of bundle adjustment: several change its sums from run to run
                     "random_seed": seed,
                     "constant_cameras": set(fixed),
+                    "image_names": sorted(names),
                     "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
                     "triangulation": {"random_seed": seed, "ignore_two_view_tracks": not only_pairs},
                 }
@@ -193,7 +228,7 @@ def _global(database: str | Path, images: str | Path, seed: int, fixed: Collecti
             options=pycolmap.GlobalPipelineOptions(
                 {
                     "random_seed": seed,
-                    "num_threads": 1,  # for the same reason as in _OPTIONS
+                    "num_threads": 1,  # several change its sums from run to run
                     "mapper": {"random_seed": seed, "num_threads": 1},
                 }
             ),
@@ -240,22 +275,26 @@ class _Steps:
             self.progress(self.count)
 
 
-def _connected(database: str | Path) -> int:
-    """How many images have a verified pair."""
-    return len({image_id for pair in _verified_pairs(database) for image_id in pair})
+def _connected(database: str | Path, names: Collection[str] = ()) -> int:
+    """How many images, of all or of these, have a verified pair."""
+    return len({image_id for pair in _verified_pairs(database, 1, names) for image_id in pair})
 
 
-def _largest_part(database: str | Path) -> int:
+def _largest_part(database: str | Path, names: Collection[str] = ()) -> int:
     """How many images the verified pairs of `_SURE` matches connect at most."""
-    pairs = _verified_pairs(database, _SURE)
+    pairs = _verified_pairs(database, _SURE, names)
     return len(next(iter(components({image_id for pair in pairs for image_id in pair}, pairs)), []))
 
 
-def _verified_pairs(database: str | Path, inliers: int = 1) -> list[tuple[int, int]]:
-    """Pairs of image ids with at least so many inliers."""
+def _verified_pairs(database: str | Path, inliers: int, names: Collection[str]) -> list[tuple[int, int]]:
+    """Pairs of image ids with at least so many inliers, of all images or of these."""
     with open_database(database) as db:
         pair_ids, counts = db.read_two_view_geometry_num_inliers()
-        return [pycolmap.pair_id_to_image_pair(i) for i, n in zip(pair_ids, counts, strict=True) if n >= inliers]
+        pairs = [pycolmap.pair_id_to_image_pair(i) for i, n in zip(pair_ids, counts, strict=True) if n >= inliers]
+        if not names:
+            return pairs
+        own = {image.image_id for image in db.read_all_images() if image.name in names}
+        return [(first, second) for first, second in pairs if first in own and second in own]
 
 
 def _size(models: list) -> tuple[int, int]:

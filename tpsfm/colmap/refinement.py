@@ -39,6 +39,7 @@ def refine_model(
     scale: float = 1.0,
     fixed: Collection[int] = (),
     poses: bool = True,
+    threads: int = 1,
 ) -> None:
     """Move a model's keypoints, adjust all cameras, poses and points, and drop what doesn't agree.
 
@@ -47,7 +48,7 @@ def refine_model(
         output: an empty folder for the refined model.
         moved: by image name; other images stay as they are.
         scale: how many pixels of a photo are one of those in which keypoints were found: thresholds grow with it.
-        fixed, poses: what stays as it is, as for `adjust_model`.
+        fixed, poses, threads: as for `adjust_model`.
 
     Raises:
         TpsfmError: the model can't be read, or `output` can't be written.
@@ -58,7 +59,7 @@ def refine_model(
         for image in list(reconstruction.images.values()):
             if image.name in moved:
                 _move(image, moved[image.name], observations)
-        adjust_model(reconstruction, _LOSS * scale, _ITERATIONS, _TOLERANCE, fixed, poses)
+        adjust_model(reconstruction, _LOSS * scale, _ITERATIONS, _TOLERANCE, fixed, poses, threads=threads)
         pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR * scale, _MIN_ANGLE)
         reconstruction.update_point_3d_errors()
         reconstruction.write_binary(output)

@@ -106,7 +106,8 @@ class Alignment(Stage):
         scale = 1 / min((view.scale.min() for view in views.values()), default=1.0)
         known = Mapping.recorded(workspace).poses is not None
         fixed = model.cameras if known else fixed_cameras(workspace)
-        refine_model(folder, output, moved, scale, fixed, poses=not known)
+        threads = self.adjusting_threads(len(model.images))
+        refine_model(folder, output, moved, scale, fixed, poses=not known, threads=threads)
         write_patches(workspace.patches, patches, read_point_ids(folder))
         refined = read_model(output)
         before, after = int(model.track_lengths.sum()), int(refined.track_lengths.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections import abc
@@ -29,6 +30,8 @@ from tpsfm.reconstruction.stage import (
 )
 from tpsfm.reconstruction.verification import Verification, fixed_cameras, given_cameras
 
+log = logging.getLogger("tpsfm")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping(Stage):
@@ -47,8 +50,8 @@ class Mapping(Stage):
 
     mapper: str = option(
         "auto",
-        "COLMAP's mapper; auto: incremental, and global where that leaves parts.",
-        choices=("auto", "incremental", "global"),
+        "COLMAP's mapper; auto: incremental, global where that leaves parts, from 300 photos parts: mapped one by one.",
+        choices=("auto", "incremental", "global", "parts"),
     )
 
     poses: Path | None = option(
@@ -71,7 +74,7 @@ class Mapping(Stage):
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
         images, count = workspace.images, len(photo_keys(workspace))
-        mapper = self.mapper
+        mapper, adjusting = self.mapper, self.adjusting_threads(count)
         with progress.bar(self.title, count) as update, _database(workspace) as database:
             arguments = (database, images, workspace.mapped, self.seed, self.threads)
             step = lambda done: update(done, count)  # noqa: E731
@@ -83,12 +86,17 @@ class Mapping(Stage):
                 if not colmap.reconstruct_incremental(*arguments, step, fixed):
                     return Done(key, 1, counts={"models": 0, "mapper": "incremental"})
                 colmap.apply_rigs(database, rig, workspace.mapped)
-            if mapper == "auto":
-                models, mapper = colmap.reconstruct_auto(*arguments, step, fixed)
-            elif mapper == "incremental":
-                models = colmap.reconstruct_incremental(*arguments, step, fixed)
-            else:
+            models = []
+            if mapper in ("auto", "parts") and rig is None:
+                models = self._in_parts(workspace, database, key, step, fixed)
+            if models:
+                mapper = "parts"
+            elif mapper == "global":
                 models = colmap.reconstruct_global(*arguments, fixed)
+            elif mapper == "auto":
+                models, mapper = colmap.reconstruct_auto(*arguments, step, fixed, adjusting)
+            else:
+                models, mapper = colmap.reconstruct_incremental(*arguments, step, fixed, adjusting), "incremental"
         if not models:  # an earlier run's
             shutil.rmtree(workspace.mapped, ignore_errors=True)
         counts = {"models": len(models), "mapper": mapper}
@@ -96,6 +104,27 @@ class Mapping(Stage):
             given = given_cameras(workspace)
             counts["shared"] = sum(colmap.share_cameras(model, groups, given, fixed) for model in models)
         return Done(key, 1, counts=counts)
+
+    def _in_parts(
+        self,
+        workspace: Workspace,
+        database: Path,
+        key: str,
+        step: abc.Callable[[int], None],
+        fixed: abc.Collection[int],
+    ) -> list[Path]:
+        """The map made in parts where that is asked for or worth while; none where it isn't, or they don't fit."""
+        from tpsfm import colmap
+        from tpsfm.reconstruction.partitioned import is_worthwhile, map_in_parts
+
+        inliers = colmap.verified_inliers(database)
+        if self.mapper == "auto" and not is_worthwhile(inliers):
+            return []
+        adjusting = self.adjusting_threads(len(photo_keys(workspace)))
+        models = map_in_parts(workspace, database, key, self.seed, self.threads, adjusting, step, fixed)
+        if not models:
+            log.warning("map: mapping all photos at once instead")
+        return models
 
     def key(self, workspace: Workspace, known: Model | None = None) -> str:
         """The key of a map of a workspace's verified matches, at known poses if there are any."""

@@ -25,12 +25,11 @@ from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.pairs import EXHAUSTIVE_UP_TO, Pairing
-from tpsfm.reconstruction.parts import MIN_POINTS, Part, place, union
+from tpsfm.reconstruction.parts import MIN_POINTS, Part, map_placed, place, union
 from tpsfm.reconstruction.report import image_folder, write_results
 from tpsfm.reconstruction.stage import photo_keys
 
 _MAX_SEAM = 2.0  # times the reprojection error of all points, of those that photos of both maps show
-_ROUNDS = 2  # of triangulation and adjustment
 
 log = logging.getLogger("tpsfm")
 
@@ -72,7 +71,7 @@ def merge(first: str | Path, second: str | Path | None, out: str | Path, progres
         start = time.perf_counter()
         names = sorted({name for part in parts for name in part.model.images})
         placed = place(parts, verified_matches(workspace.database, names))
-        _map(placed, workspace)
+        map_placed(union(placed), workspace)
         seam = _check_seam(placed, workspace)
         counts = {"models": 1, "mapper": "merged", **seam}
         seconds = time.perf_counter() - start
@@ -201,37 +200,6 @@ def _pair(workspaces: list[Workspace], out: Workspace, parts: list[Part], stages
         table.retain(photos, keys)
         for found, rows in matches.items():
             table.write(found, rows, keys[found])
-
-
-def _map(placed: list[Part], out: Workspace) -> None:
-    """Triangulate all matches by the placed cameras, and adjust these, into `mapped`."""
-    from tpsfm import colmap
-
-    known = union(placed)
-    size = max(max(camera.width, camera.height) for camera in known.cameras.values())
-    scale = max(1.0, size / Extraction.recorded(out).max_size)
-    pairs = [pair for pair in read_pairs(out.pairs, photo_keys(out)) if all(name in known.images for name in pair)]
-    new = out.root / "merged.new"
-    mapping = Mapping.recorded(out)
-    for round_ in range(_ROUNDS):
-        with FeatureStore(out.features) as features, colmap.PairTable(out.database) as table:
-            colmap.triangulate(
-                known,
-                out.root / "known.db",
-                out.root / "images",
-                out.mapped,
-                features.read_keypoints,
-                ((*pair, table.read(pair)) for pair in pairs),
-                max_error=4.0 * scale * (_ROUNDS - round_),
-                seed=mapping.seed,
-                threads=mapping.threads,
-            )
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        colmap.refine_model(out.mapped, new, {}, 2 * scale)
-        known = read_model(new)
-    shutil.rmtree(out.mapped)
-    new.rename(out.mapped)
 
 
 def _check_seam(placed: list[Part], out: Workspace) -> dict[str, Any]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
+from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Camera, Model, Pose, Sim3
+from tpsfm.io.workspace import Workspace
 from tpsfm.pairs.selection import Pair
+from tpsfm.reconstruction.features import Extraction
+from tpsfm.reconstruction.stage import chosen_pairs
 from tpsfm.reconstruction.world import read_world
 
 MIN_POINTS = 20  # that photos of both maps show and that agree with one similarity
@@ -135,7 +142,10 @@ def _moved(model: Model, transform: Sim3) -> Model:
 
 
 def union(placed: list[Part]) -> Model:
-    """Cameras and poses of all; a photo that several have is where the first has it."""
+    """Cameras and poses of all; a photo that several have is where the first has it.
+
+    Each part has cameras of its own; see `union_of_one_run`.
+    """
     cameras: dict[int, Camera] = {}
     images: dict[str, Pose] = {}
     for part in placed:
@@ -148,3 +158,55 @@ def union(placed: list[Part]) -> Model:
     return Model.of_cameras(
         {key: camera for key, camera in cameras.items() if key in used}, dict(sorted(images.items()))
     )
+
+
+def union_of_one_run(placed: list[Part]) -> Model:
+    """As `union`, of parts whose cameras of one id are the same: it is as the part of the most photos has it."""
+    cameras: dict[int, Camera] = {}
+    images: dict[str, Pose] = {}
+    for part in reversed(placed):
+        images |= part.model.images
+    for part in sorted(placed, key=lambda part: len(part.model.images)):
+        cameras |= part.model.cameras
+    used = {pose.camera_id for pose in images.values()}
+    return Model.of_cameras({key: cameras[key] for key in sorted(used)}, dict(sorted(images.items())))
+
+
+def map_placed(
+    known: Model, workspace: Workspace, rounds: int = 2, fixed: Collection[int] = (), adjusting: int = 1
+) -> None:
+    """Triangulate all matches by placed cameras, and adjust these, into a workspace's `mapped`.
+
+    Args:
+        known: the cameras and poses.
+        rounds: of triangulation and adjustment; the error that is allowed falls to COLMAP's in the last.
+        fixed: ids of cameras whose intrinsics stay.
+        adjusting: threads of bundle adjustment.
+    """
+    from tpsfm import colmap
+    from tpsfm.reconstruction.mapping import Mapping
+
+    size = max(max(camera.width, camera.height) for camera in known.cameras.values())
+    scale = max(1.0, size / Extraction.recorded(workspace).max_size)
+    pairs = [pair for pair in chosen_pairs(workspace) if all(name in known.images for name in pair)]
+    new = workspace.root / "merged.new"
+    mapping = Mapping.recorded(workspace)
+    for round_ in range(rounds):
+        with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
+            colmap.triangulate(
+                known,
+                workspace.root / "known.db",
+                Path(workspace.manifest["images"]),
+                workspace.mapped,
+                features.read_keypoints,
+                ((*pair, table.read(pair)) for pair in pairs),
+                max_error=4.0 * scale * (rounds - round_),
+                seed=mapping.seed,
+                threads=mapping.threads,
+            )
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        colmap.refine_model(workspace.mapped, new, {}, 2 * scale, fixed, threads=adjusting)
+        known = read_model(new)
+    shutil.rmtree(workspace.mapped)
+    new.rename(workspace.mapped)

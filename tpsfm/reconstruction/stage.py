@@ -23,6 +23,7 @@ log = logging.getLogger("tpsfm")
 
 _LIMITS = (("least", "at least", operator.ge), ("most", "at most", operator.le), ("above", "above", operator.gt))
 
+MANY = 200  # photos from which bundle adjustment takes threads
 NOT_KEPT = ("cluster", "workers")  # options of a run that say nothing of its result, nor of later runs
 
 AnyStage = TypeVar("AnyStage", bound="Stage")
@@ -90,6 +91,9 @@ class Stage(ABC):
     device: str = option("auto", "auto, cpu or cuda.")
     seed: int = option(0, "Same seed, same map.", least=0)
     threads: int = option(-1, "-1: all cores.")
+    deterministic: bool = option(
+        False, "Same bytes from the same photos however many; else the last bits may differ from 200 photos on."
+    )
     cluster: str | None = option(None, "Dask scheduler whose workers extract, match and verify, tcp://host:8786.")
     workers: int = option(0, "Start so many worker processes here, which do.", least=0)
 
@@ -153,6 +157,12 @@ class Stage(ABC):
             workspace.finish(self.name, done.key, time.perf_counter() - start, **done.counts)
         else:  # the time that it once took stays
             workspace.save()
+
+    def adjusting_threads(self, photos: int) -> int:
+        """Threads of a bundle adjustment of so many photos: more than one change its sums from run to run."""
+        if self.deterministic or photos < MANY:
+            return 1
+        return self.threads if self.threads > 0 else os.cpu_count() or 1
 
     def _cluster(self, progress: Progress) -> Cluster | None:
         """The workers that the options name, None where they name none."""
