@@ -78,7 +78,7 @@ def map_in_parts(
             if progress is not None:
                 progress(min(sum(registered.values()), len(photos)))
 
-        images = Path(workspace.manifest["images"])
+        images = workspace.images
         colmap.reconstruct_part(workspace.database, images, folders[number], parts[number], seed, 1, step, fixed)
 
     todo = [number for number, folder in enumerate(folders) if not (folder / "images.bin").exists()]

@@ -196,7 +196,7 @@ def map_placed(
             colmap.triangulate(
                 known,
                 workspace.root / "known.db",
-                Path(workspace.manifest["images"]),
+                workspace.images,
                 workspace.mapped,
                 features.read_keypoints,
                 ((*pair, table.read(pair)) for pair in pairs),
