@@ -24,7 +24,7 @@ def whole(courtyard, tmp_path_factory):
 def in_parts(root, **options):
     workspace = Workspace.open(root)
     with workspace.locked():
-        return map_in_parts(workspace, colmap.verified_inliers(workspace.database), "key", largest=5, **options)
+        return map_in_parts(workspace, workspace.database, "key", largest=5, **options)
 
 
 def test_it_is_as_good_and_the_same_again_and_goes_on_after_a_kill(whole, courtyard, tmp_path, monkeypatch):

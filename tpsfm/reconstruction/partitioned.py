@@ -42,7 +42,7 @@ def is_worthwhile(inliers: dict[Pair, int], least: int = FROM) -> bool:
 
 def map_in_parts(
     workspace: Workspace,
-    inliers: dict[Pair, int],
+    database: Path,
     key: str,
     seed: int = 0,
     threads: int = -1,
@@ -56,8 +56,8 @@ def map_in_parts(
     A part that is mapped stays in the folder `parts` until the whole is done: a run that is killed goes on from there.
 
     Args:
-        workspace: with verified matches.
-        inliers: verified matches by pair.
+        workspace: of the map.
+        database: its database, with verified matches.
         key: of the map, and of its parts.
         seed, threads, adjusting, progress, fixed: as for `colmap.reconstruct_incremental`.
         largest: photos of a part.
@@ -65,7 +65,7 @@ def map_in_parts(
     Returns:
         The model's folder; none where the parts don't fit together, or too few photos are in them.
     """
-    weights = {pair: float(count) for pair, count in inliers.items() if count}
+    weights = {pair: float(count) for pair, count in colmap.verified_inliers(database).items() if count}
     photos = {name for pair in weights for name in pair}
     parts = [names for names in cut(photos, weights, largest) if len(names) > 2]
     log.info("map: %d photos in %d parts of %s", len(photos), len(parts), ", ".join(str(len(part)) for part in parts))
@@ -79,7 +79,7 @@ def map_in_parts(
                 progress(min(sum(registered.values()), len(photos)))
 
         images = workspace.images
-        colmap.reconstruct_part(workspace.database, images, folders[number], parts[number], seed, 1, step, fixed)
+        colmap.reconstruct_part(database, images, folders[number], parts[number], seed, 1, step, fixed)
 
     todo = [number for number, folder in enumerate(folders) if not (folder / "images.bin").exists()]
     for _ in in_parallel(map_part, ((n, (n,)) for n in todo), threads if threads > 0 else os.cpu_count() or 1):

@@ -184,11 +184,12 @@ def map_placed(
         adjusting: threads of bundle adjustment.
     """
     from tpsfm import colmap
-    from tpsfm.reconstruction.mapping import Mapping
+    from tpsfm.reconstruction.mapping import Mapping, dropped_pairs
 
     size = max(max(camera.width, camera.height) for camera in known.cameras.values())
     scale = max(1.0, size / Extraction.recorded(workspace).max_size)
-    pairs = [pair for pair in chosen_pairs(workspace) if all(name in known.images for name in pair)]
+    dropped = {(first, second) for first, second in dropped_pairs(workspace)}
+    pairs = [pair for pair in chosen_pairs(workspace) if known.images.keys() >= set(pair) and pair not in dropped]
     new = workspace.root / "merged.new"
     mapping = Mapping.recorded(workspace)
     for round_ in range(rounds):
