@@ -25,6 +25,7 @@ _MIN_POINTS = 20  # that tell a photo's focal length
 _MANY, _GAIN = 5, 25.0
 _OFF_CENTRE = 0.05  # share of the longer side by which it may move
 _LOSS = 1.0  # pixels of the Cauchy loss
+_TOLERANCE = 1e-5  # of the adjustment: a third of the time to convergence, the same poses
 
 
 def share_cameras(
@@ -59,7 +60,7 @@ def share_cameras(
             if not together:
                 return 0
             after = _shared(before, together)
-            adjust_model(after, _LOSS, fixed=fixed)
+            adjust_model(after, _LOSS, tolerance=_TOLERANCE, fixed=fixed)
             after.update_point_3d_errors()
             kept = [_agreeing(after, [after.image(i) for i in group], _LATER) for group in together]
             if kept == together:
@@ -190,7 +191,7 @@ def _center(model: pycolmap.Reconstruction, groups: list[list[int]], fixed: Coll
         )
 
     before = centers()
-    gain = adjust_model(model, _LOSS, fixed=fixed, centers=cameras)
+    gain = adjust_model(model, _LOSS, tolerance=_TOLERANCE, fixed=fixed, centers=cameras)
     model.update_point_3d_errors()
     return gain >= _GAIN and bool(np.abs(centers() - before).max() <= _OFF_CENTRE)
 
