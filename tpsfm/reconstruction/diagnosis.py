@@ -18,7 +18,7 @@ MIN_MATCHES = 15  # that many make a pair worth verifying, in COLMAP too
 MIN_KEYPOINTS = 50  # with fewer, enough matches are hardly to be had
 BLANK = "blank or blurred"
 FROM_ONE_POINT = "taken from one point"
-SPREAD = 0.02  # of the distance to what they see, of photos from one point
+SPREAD = 0.004  # of the distance to what they see, of photos from one point
 
 
 def why_left_out(
