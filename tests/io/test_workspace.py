@@ -100,8 +100,14 @@ def test_an_unwritable_folder_is_refused_but_can_be_read():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"stages": []}', '{"stages": {"a": 1}}', '{"options": 1}', "\xff"]
-)
+    "text",
+    [
+        "", "{", "[]", "3", '{"stages": []}', '{"stages": {"a": 1}}', '{"options": 1}', "\xff", '{"images": 3}',
+        '{"photos": []}', '{"photos": {"a.jpg": 1}}', '{"turns": {"a.jpg": null}}', '{"video": {}}', '{"result": 4}',
+        '{"stages": {"map": {"key": "k", "seconds": 1}}}',
+        '{"stages": {"map": {"key": 1, "seconds": 1, "counts": {}}}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_manifest_is_told_and_left_alone(tmp_path, text):
     workspace = Workspace.open(tmp_path, create=True)
     workspace.run.write_bytes(text.encode("latin-1"))

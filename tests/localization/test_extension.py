@@ -1,6 +1,7 @@
 """A map extended with the photos that were localized in it."""
 
 import shutil
+import sqlite3
 from contextlib import contextmanager
 
 import numpy as np
@@ -84,3 +85,13 @@ def test_interrupted_it_lets_go_of_its_workspace(held_out, held_out_map, tmp_pat
         "localized",
     ]
     assert (tmp_path / "map" / "sparse" / "images.bin").is_file()
+
+
+def test_the_database_of_another_map_is_told(held_out, tmp_path):
+    shutil.copytree(held_out / "map", tmp_path / "map")
+    with sqlite3.connect(tmp_path / "map/database.db") as database:
+        database.execute("UPDATE cameras SET width = width + 1")
+    database.close()
+    with pytest.raises(TpsfmError, match="is not that of the map, or damaged"):
+        tpsfm.localize(held_out / "queries", tmp_path / "map", tmp_path / "results", add=True)
+    assert (tmp_path / "results/poses.txt").is_file() and not (tmp_path / "results/map").exists()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.support.pictures import colours, save
+from tpsfm.errors import TpsfmError
 from tpsfm.photos import PhotoCatalog, read_image
 from tpsfm.photos.depth import levels_of
 
@@ -61,3 +62,14 @@ def test_a_folder_has_one_pair_of_levels_and_keeps_it(tmp_path):
 def test_levels_are_those_of_all_images():
     assert levels_of([np.full((4, 4), 5.0), np.full((4, 4), 300.0)]) == (0, 1023)
     assert levels_of([np.full((4, 4), 65000, np.uint16), np.full((4, 4), 66000)]) == (65000, 66000)
+
+
+def test_deep_photos_that_can_not_be_decoded_are_told_when_they_are(tmp_path):
+    save(tmp_path / "photos/a.png", GREY.astype(np.uint16) * 200)
+    whole = (tmp_path / "photos/a.png").read_bytes()
+    (tmp_path / "photos/a.png").write_bytes(whole[: len(whole) // 2])
+    with PhotoCatalog(tmp_path / "photos", tmp_path / "photos.json") as catalog:
+        photo = catalog["a.png"]
+    assert photo.deep and photo.levels is None
+    with pytest.raises(TpsfmError, match="cannot read image"):
+        photo.decode()

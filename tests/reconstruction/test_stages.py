@@ -48,6 +48,10 @@ def test_extractors_have_the_limits_of_the_stage(extractor):
         ({"ratio": 0}, "ratio must be above 0.0, not 0"),
         ({"ratio": float("nan")}, "ratio must be"),
         ({"min_similarity": 2}, "min_similarity must be at most 1.0, not 2"),
+        ({"max_keypoints": "many"}, "max_keypoints must be int, not 'many'"),
+        ({"max_keypoints": None}, "max_keypoints must be int, not None"),
+        ({"align": 2}, "align must be bool, not 2"),
+        ({"masks": 3}, r"masks must be Path \| None, not 3"),
         ({"mapper": "magic"}, "mapper can't be 'magic'; there are: auto, incremental, global"),
     ],
 )

@@ -30,7 +30,7 @@ def open_database(path: str | Path, create: bool = False) -> Iterator[pycolmap.D
         raise TpsfmError(f"the database '{path}' {problem}") from None
     try:
         yield db
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the second where COLMAP finds a value that can't be
         raise TpsfmError(f"the database '{path}' failed: {str(error).splitlines()[0]}") from error
     finally:
         db.close()

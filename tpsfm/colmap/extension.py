@@ -52,6 +52,7 @@ def extend_model(
     options: Any = {"random_seed": seed, "num_threads": 1, "triangulation": {"random_seed": seed}}
     reconstruction = pycolmap.Reconstruction(model)
     with open_database(database) as db:
+        _check(db, reconstruction, database)
         _register(reconstruction, db, photos, keypoints)
         _write_pairs(db, matches, seed, threads)
     try:
@@ -63,12 +64,30 @@ def extend_model(
             clear_points=False,
             options=options,
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise TpsfmError(f"can't extend the map in '{output}': {str(error).splitlines()[0]}") from error
     adjust_model(reconstruction, fixed=fixed)
     pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
     reconstruction.update_point_3d_errors()
     write_models([reconstruction], output, images, threads)
+
+
+def _check(db: pycolmap.Database, reconstruction: pycolmap.Reconstruction, path: Path) -> None:
+    """Raise TpsfmError where a model's cameras and images are not as in the database."""
+    lenses = {camera.camera_id: (camera.model, camera.width, camera.height) for camera in db.read_all_cameras()}
+    sensors = {rig.rig_id: rig.ref_sensor_id.id for rig in db.read_all_rigs()}
+    images = {image.image_id: image for image in db.read_all_images()}
+    same = all(
+        lenses.get(camera_id) == (camera.model, camera.width, camera.height) and sensors.get(camera_id) == camera_id
+        for camera_id, camera in reconstruction.cameras.items()
+    ) and all(
+        image_id in images
+        and (images[image_id].name, images[image_id].camera_id) == (image.name, image.camera_id)
+        and db.num_keypoints_for_image(image_id) == len(image.points2D)
+        for image_id, image in reconstruction.images.items()
+    )
+    if not same:
+        raise TpsfmError(f"the database '{path}' is not that of the map, or damaged; run 'tpsfm map' again")
 
 
 def _register(

@@ -16,6 +16,16 @@ from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import write_atomic
 
 _FORMAT = 1
+_TABLES = {  # of a manifest, and what their values are
+    "versions": str,
+    "options": object,
+    "stages": dict,
+    "photos": str,
+    "unreadable": str,
+    "left_out": str,
+    "turns": int,
+    "result": object,
+}
 _PACKAGES = ("tpsfm", "pycolmap", "torch", "numpy", "h5py", "opencv-python-headless", "pillow", "faiss-cpu")
 
 log = logging.getLogger("tpsfm")
@@ -205,15 +215,34 @@ def _load(path: Path) -> dict[str, Any]:
     remedy = "write {} into it to keep the features and matches, or name a new folder"
     try:
         manifest = _manifest(json.loads(path.read_text(encoding="utf-8")))
-        stages = manifest["stages"].values()
-        valid = isinstance(manifest["options"], dict) and all(isinstance(stage, dict) for stage in stages)
     except (ValueError, TypeError, AttributeError) as error:
         raise TpsfmError(f"{path} is damaged ({error}); {remedy}") from error
-    if not valid:
-        raise TpsfmError(f"{path} is damaged (not a manifest); {remedy}")
+    problem = _problem(manifest)
+    if problem:
+        raise TpsfmError(f"{path} is damaged ({problem}); {remedy}")
     if manifest["format"] != _FORMAT:
         raise TpsfmError(f"{path} has format {manifest['format']}, this tpsfm writes {_FORMAT}; name a new folder")
     return manifest
+
+
+def _problem(manifest: dict[str, Any]) -> str | None:
+    """What of a manifest isn't as we write it; None where all is."""
+    for key, kind in _TABLES.items():
+        table = manifest.get(key, {})
+        if not (isinstance(table, dict) and all(isinstance(value, kind) for value in table.values())):
+            return f"'{key}' is no table of {kind.__name__}"
+    stages = manifest["stages"].values()
+    for stage in stages:
+        if not (isinstance(stage.get("key"), str) and isinstance(stage.get("seconds"), int | float)):
+            return "a stage lacks its key or time"
+        if not isinstance(stage.get("counts"), dict):
+            return "a stage lacks its counts"
+    images, video = manifest["images"], manifest.get("video", {"path": ""})
+    if not isinstance(images, str | None) or "\0" in (images or ""):
+        return "'images' is no path"
+    if not (isinstance(video, dict) and isinstance(video.get("path"), str)):
+        return "'video' has no path"
+    return None
 
 
 def _versions() -> dict[str, str]:

@@ -80,14 +80,21 @@ class PhotoCatalog:
             self._kept[name] = stamp, photo
         return photo
 
-    def _levels_of(self, folder: str) -> Levels:
-        """The levels of a folder's deep photos: those that its photos have, else found in a sample of them."""
+    def _levels_of(self, folder: str) -> Levels | None:
+        """The levels of a folder's deep photos: those that its photos have, else found in a sample of them, if any can
+        be decoded."""
         with self._lock:
             if folder not in self._levels:
                 names = [name for name in self.names if str(PurePosixPath(name).parent) == folder]
-                known = (self._kept[name][1].levels for name in names if name in self._kept)
-                self._levels[folder] = next(filter(None, known), None) or levels_of(self._sample(names))
+                levels = next((self._kept[name][1].levels for name in names if self._has_levels(name)), None)
+                samples = [] if levels else list(self._sample(names))
+                if levels is None and not samples:
+                    return None
+                self._levels[folder] = levels or levels_of(samples)
             return self._levels[folder]
+
+    def _has_levels(self, name: str) -> bool:
+        return name in self._kept and self._kept[name][1].levels is not None
 
     def _sample(self, names: Sequence[str]) -> Iterator[np.ndarray]:
         """Values of a few deep photos, as stored."""

@@ -137,10 +137,22 @@ def diagnose(workspace: Workspace, registered: list[str]) -> dict[str, str]:
 
 
 def describe(workspace: Workspace, model: int = 0) -> list[str]:
-    """Lines for the user on what is in a workspace, or in one of its smaller models."""
+    """Lines for the user on what is in a workspace, or in one of its smaller models.
+
+    Raises:
+        TpsfmError: there is no such model, or the manifest is damaged.
+    """
     if model:
         figures = summary(open_map(workspace.root, model)[1])
         return [f"registered          {len(figures['registered'])} photos", *_figures(figures)]
+    try:
+        return _description(workspace)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise TpsfmError(f"{workspace.run} is damaged ({problem}); run 'tpsfm reconstruct' again") from error
+
+
+def _description(workspace: Workspace) -> list[str]:
     manifest = workspace.manifest
     lines = []
     result = manifest.get("result")

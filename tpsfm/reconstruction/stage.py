@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -25,6 +26,15 @@ _LIMITS = (("least", "at least", operator.ge), ("most", "at most", operator.le),
 
 MANY = 200  # photos from which bundle adjustment takes threads
 NOT_KEPT = ("cluster", "workers")  # options of a run that say nothing of its result, nor of later runs
+
+_TYPES: dict[str, tuple[type, ...]] = {  # of options, by their annotation
+    "None": (type(None),),
+    "bool": (bool,),
+    "int": (Integral,),
+    "float": (Real,),
+    "str": (str, Path),
+    "Path": (str, Path),
+}
 
 AnyStage = TypeVar("AnyStage", bound="Stage")
 
@@ -100,6 +110,8 @@ class Stage(ABC):
     def __post_init__(self) -> None:
         for one in fields(self):
             value, limits = getattr(self, one.name), one.metadata
+            if not any(_is_of(value, kind) for kind in str(one.type).split(" | ")):
+                raise TpsfmError(f"{one.name} must be {one.type}, not {value!r:.100}")
             if value is None:
                 continue
             if limits.get("path"):
@@ -198,6 +210,10 @@ def key_of(workspace: Workspace, stage: type[Stage], command: str) -> str:
     if record is None:
         raise TpsfmError(f"{workspace.root}: no {stage.title} yet; run '{command}' first")
     return record["key"]
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    return isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
 
 
 def photo_keys(workspace: Workspace) -> dict[str, str]:
