@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(BIN)/tpsfm demo demo/
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
