@@ -1,6 +1,8 @@
 """Each reason for a missing photo, from inputs that have exactly that fault."""
 
+from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction.diagnosis import why_left_out
+from tpsfm.reconstruction.report import describe
 
 
 def test_every_reason():
@@ -44,3 +46,11 @@ def test_everything_registered():
 def test_no_model_at_all():
     reasons = why_left_out(["a", "b"], [], {}, {"a": 500, "b": 500}, {("a", "b"): 90}, {("a", "b"): 40})
     assert reasons["a"].startswith("verified pairs but not connected to the model")
+
+
+def test_photos_left_out_of_a_run_without_turns_hint_at_them(tmp_path):
+    workspace = Workspace.open(tmp_path / "map", create=True)
+    workspace.manifest |= {"options": {"turned": False}, "left_out": {"a.jpg": "no pair with enough matches"}}
+    assert "photos may be turned against each other" in describe(workspace)[-1]
+    workspace.manifest["options"] = {"turned": None}
+    assert describe(workspace)[-1] == "  a.jpg: no pair with enough matches"

@@ -24,10 +24,8 @@ from tpsfm.geometry import rescale_points
 CELLS = 8  # along the shorter side of an image, over which its keypoints are spread
 CELL_EXPONENT = 1.0  # the odds of a cell's n-th best keypoint are divided by n to this power
 MIN_KEYPOINTS = 1000  # that are kept, however low their scores
-CLEAR, CLEAR_SHARE = (
-    0.2,
-    0.01,
-)  # score of a keypoint that shows something; where fewer do, the image is blurred or blank
+CLEAR = 0.2  # score of a keypoint that shows something
+CLEAR_SHARE = 0.005  # of the keypoints that do so at least, unless the image is blurred or blank; sharp photos: 0.03
 
 
 class TPR(Extractor):
