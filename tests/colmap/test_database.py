@@ -1,7 +1,9 @@
 """COLMAP's database: what is written into it, verified in it, and which photos share a camera."""
 
 import os
+import sqlite3
 import zlib  # noqa: F401  before pycolmap
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -127,7 +129,7 @@ def test_camera_groups():
     same = {name: INFO for name in ("a/1", "a/2", "b/1")}
     assert groups("per-folder", same) == [["a/1", "a/2"], ["b/1"]]
     assert groups("single", same) == [["a/1", "a/2", "b/1"]]
-    with pytest.raises(TpsfmError, match=r"web/3\.jpg.*sizes differ"):
+    with pytest.raises(TpsfmError, match=r"can.t be: the photos are .*web/3\.jpg"):
         groups("per-folder", {name: infos[name] for name in infos if name.startswith("web")})
     with pytest.raises(TpsfmError, match="no camera mode"):
         groups("sometimes")
@@ -151,3 +153,23 @@ def test_a_thousand_random_matches_are_no_geometry(tmp_path):
     colmap.write_images(tmp_path / "database.db", infos, colmap.group_cameras(infos, "single"), points.__getitem__)
     _, inliers = colmap.verify_matches(tmp_path / "database.db", threads=1)
     assert inliers["a.jpg", "c.jpg"] == 0 and inliers["a.jpg", "b.jpg"] > 450
+
+
+def test_images_that_are_gone_from_the_database_are_written_again(tmp_path):
+    path, infos = tmp_path / "database.db", {"a.jpg": INFO, "b.jpg": INFO}
+    with colmap.PairTable(path, create=True) as table:
+        table.retain(infos, {("a.jpg", "b.jpg"): "key"})
+    points = {"a.jpg": np.ones((3, 2), np.float32), "b.jpg": np.zeros((0, 2), np.float32)}
+    asked = []
+
+    def keypoints(name: str) -> np.ndarray:
+        asked.append(name)
+        return points[name]
+
+    for damage in ("DELETE FROM cameras", "DELETE FROM keypoints WHERE image_id = 1", "", "DELETE FROM images", ""):
+        with closing(sqlite3.connect(path)) as database:
+            database.execute(damage)
+            database.commit()
+        asked.clear()
+        colmap.write_images(path, infos, {"a.jpg": 0, "b.jpg": 0}, keypoints, key="same")
+        assert bool(asked) == bool(damage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ def write_images(
     if camera_model not in CAMERA_MODELS:
         raise TpsfmError(f"no camera model '{camera_model}'; there are: {', '.join(CAMERA_MODELS)}")
     with PairTable(path) as table:
-        if key and table.images_key == key:
-            return
+        is_there = bool(key) and table.images_key == key
+    if is_there and _are_whole(path, photos):
+        return
+    with PairTable(path) as table:
         table.clear_images()
     with open_database(path) as db:
         for name, image_id in _write_images(db, photos, camera_of, camera_model, given or {}).items():
@@ -59,6 +61,15 @@ def write_images(
         apply_rigs(Path(path), rig)
     with PairTable(path) as table:
         table.images_key = key
+
+
+def _are_whole(path: str | Path, photos: Collection[str]) -> bool:
+    """Whether a database has these images, each with its camera and keypoints."""
+    with open_database(path) as db:
+        cameras = {camera.camera_id for camera in db.read_all_cameras()}
+        images = db.read_all_images()
+        kept = all(image.camera_id in cameras and db.exists_keypoints(image.image_id) for image in images)
+    return kept and {image.name for image in images} == set(photos)
 
 
 def _write_images(
