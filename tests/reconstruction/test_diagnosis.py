@@ -54,3 +54,15 @@ def test_photos_left_out_of_a_run_without_turns_hint_at_them(tmp_path):
     assert "photos may be turned against each other" in describe(workspace)[-1]
     workspace.manifest["options"] = {"turned": None}
     assert describe(workspace)[-1] == "  a.jpg: no pair with enough matches"
+
+
+def test_only_the_worst_pairs_of_look_alikes_are_listed(tmp_path):
+    workspace = Workspace.open(tmp_path / "map", create=True)
+    rows = [[f"{i}.jpg", f"{i}b.jpg", 80, i] for i in range(30)]
+    result = {"registered": 60, "photos": 60, "points": 9, "mean_track_length": 2.0, "reprojection_error": 0.1}
+    workspace.manifest |= {"result": {**result, "other_models": {}}, "images": str(tmp_path)}
+    workspace.manifest["stages"]["lookalikes"] = {"seconds": 1.0, "counts": {"conflicts": rows, "dropped": 4}}
+    told = describe(workspace)
+    assert "look-alikes         4 pairs of photos of places that look alike are left out" in told
+    assert "  0.jpg and 0b.jpg: 0 of 80 points are there" in told
+    assert "  and 10 more, in run.json" in told and not any("20b.jpg" in line for line in told)

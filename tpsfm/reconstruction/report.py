@@ -23,6 +23,8 @@ from tpsfm.reconstruction.verification import Verification
 from tpsfm.reconstruction.world import read_georeference
 from tpsfm.view.report import write_report
 
+SHOWN = 20  # pairs of look-alikes, the worst
+
 
 def write_results(workspace: Workspace) -> None:
     """After mapping: write points, report and figures, and remember the map as the last one.
@@ -229,7 +231,8 @@ def _lookalikes(manifest: dict[str, Any]) -> list[str]:
         lines.append(
             f"look-alikes         {len(found)} pairs of photos may show two places that look alike, taken for one:"
         )
-    return lines + [f"  {a} and {b}: {there} of {tried} points are there" for a, b, tried, there in found]
+    lines += [f"  {a} and {b}: {there} of {tried} points are there" for a, b, tried, there in found[:SHOWN]]
+    return lines + [f"  and {len(found) - SHOWN} more, in run.json"] * (len(found) > SHOWN)
 
 
 def _turns(manifest: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tpsfm.io.workspace import Workspace
 
+_MAX_NOTES = 20  # on pairs of photos
 _MAX_THUMBNAILS = 300  # photos; the page of a larger map has no thumbnails, so that it stays light
 
 
@@ -96,11 +97,14 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
     lookalikes = manifest["stages"].get("lookalikes", {}).get("counts", {})
     if lookalikes.get("dropped"):
         notes.append(f"{lookalikes['dropped']} pairs of photos of places that look alike are left out.")
-    for one, other, tried, there in lookalikes.get("conflicts", []):
+    conflicts = lookalikes.get("conflicts", [])
+    for one, other, tried, there in conflicts[:_MAX_NOTES]:
         notes.append(
             f"{one} and {other} may show two places that look alike, taken for one:"
             f" {there} of {tried} points that both should see are there."
         )
+    if len(conflicts) > _MAX_NOTES:
+        notes.append(f"{len(conflicts) - _MAX_NOTES} more such pairs are in run.json.")
     overlay = manifest["stages"].get("verify", {}).get("counts", {}).get("overlay")
     if overlay:
         notes.append(
