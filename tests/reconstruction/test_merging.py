@@ -1,5 +1,6 @@
 """Two maps made one."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,10 +10,14 @@ import tpsfm
 from tests.support.localizing import command, noise
 from tests.support.pictures import save
 from tpsfm.colmap import PairTable, read_model
+from tpsfm.colmap.geodesy import from_enu, to_enu
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import aligned_errors, load_poses
+from tpsfm.geometry import Sim3
 from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction.merging import merge
+from tpsfm.reconstruction.parts import by_gps
+from tpsfm.reconstruction.world import world_content
 
 OPTIONS = {"features": "sift", "max_keypoints": 1500, "threads": 1, "turned": False}
 
@@ -38,6 +43,7 @@ def test_two_halves_without_a_common_photo(halves, courtyard, tmp_path):
     assert code == 0 and "registered          10 of 10 photos" in said
     workspace = Workspace.open(tmp_path / "both")
     metres, degrees = aligned_errors(load_poses(courtyard / "gt.json"), read_model(workspace.sparse).images)
+    assert len(read_model(workspace.sparse).cameras) == 1  # the same device
     assert len(metres) == 10 and metres.max() < 0.05 and degrees.max() < 0.5
     assert workspace.manifest["stages"]["match"]["counts"]["pairs"] == 45
     with PairTable(halves[0] / "database.db") as one, PairTable(workspace.database) as all_:
@@ -93,6 +99,18 @@ def test_maps_of_two_places(halves, courtyard, tmp_path):
         pytest.skip("no map of a flat picture")
     with pytest.raises(TpsfmError, match="points in common, too few to merge"):
         merge(halves[0], flat, tmp_path / "out")
+
+
+def test_by_gps(tmp_path):
+    origins = np.array([[55.7, 13.19, 60.0], [55.701, 13.192, 75.0]])
+    for name, origin in zip("ab", origins, strict=True):
+        content = world_content(origin, Sim3(1.0, np.eye(3), np.zeros(3)), "gps") | {"rmse": {}, "residuals": []}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "georeference.json").write_text(json.dumps(content))
+    moved = by_gps(tmp_path / "a", tmp_path / "b")
+    points = np.random.default_rng(0).normal(0, 50, (9, 3))
+    np.testing.assert_allclose(moved(points), to_enu(from_enu(points, origins[1]), origins[0]), atol=1e-6)
+    assert by_gps(tmp_path, tmp_path / "b") is None
 
 
 def _shuffle(folder, order):

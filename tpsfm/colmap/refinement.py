@@ -40,6 +40,8 @@ def refine_model(
     fixed: Collection[int] = (),
     poses: bool = True,
     threads: int = 1,
+    iterations: int = _ITERATIONS,
+    tolerance: float = _TOLERANCE,
 ) -> None:
     """Move a model's keypoints, adjust all cameras, poses and points, and drop what doesn't agree.
 
@@ -49,6 +51,7 @@ def refine_model(
         moved: by image name; other images stay as they are.
         scale: how many pixels of a photo are one of those in which keypoints were found: thresholds grow with it.
         fixed, poses, threads: as for `adjust_model`.
+        iterations, tolerance: of the adjustment; the defaults are for a model that is close to its end.
 
     Raises:
         TpsfmError: the model can't be read, or `output` can't be written.
@@ -59,7 +62,7 @@ def refine_model(
         for image in list(reconstruction.images.values()):
             if image.name in moved:
                 _move(image, moved[image.name], observations)
-        adjust_model(reconstruction, _LOSS * scale, _ITERATIONS, _TOLERANCE, fixed, poses, threads=threads)
+        adjust_model(reconstruction, _LOSS * scale, iterations, tolerance, fixed, poses, threads=threads)
         pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR * scale, _MIN_ANGLE)
         reconstruction.update_point_3d_errors()
         reconstruction.write_binary(output)

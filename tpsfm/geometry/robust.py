@@ -81,5 +81,8 @@ def _objection(positions: np.ndarray, fit: Fit) -> str:
     if spread[0] < 1e-3 or spread[0] < _MIN_SPREAD * error / np.sqrt(len(positions)):
         return f"the positions lie within {2 * spread[0]:.2g} m, too close together for their errors of {error:.2g} m"
     if spread[1] < 1e-3 * spread[0] or error / (np.sqrt(len(positions)) * spread[1]) > _MAX_TILT:
-        return "the positions lie on a line, about which the map could turn"
+        return (
+            "the positions lie on a line, about which the map could turn; give ground control points beside it, or more"
+            " exact positions"
+        )
     return ""

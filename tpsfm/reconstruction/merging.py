@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsfm.colmap import read_model, read_observations
+from tpsfm.colmap import group_cameras, read_model, read_observations
 from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
@@ -27,7 +27,7 @@ from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.pairs import EXHAUSTIVE_UP_TO, Pairing
 from tpsfm.reconstruction.parts import MIN_POINTS, Part, map_placed, place, union
 from tpsfm.reconstruction.report import image_folder, write_results
-from tpsfm.reconstruction.stage import photo_keys
+from tpsfm.reconstruction.stage import photo_keys, photo_records
 
 _MAX_SEAM = 2.0  # times the reprojection error of all points, of those that photos of both maps show
 
@@ -71,7 +71,8 @@ def merge(first: str | Path, second: str | Path | None, out: str | Path, progres
         start = time.perf_counter()
         names = sorted({name for part in parts for name in part.model.images})
         placed = place(parts, verified_matches(workspace.database, names))
-        map_placed(union(placed), workspace)
+        camera_of = group_cameras(photo_records(workspace, names), stages.verification.camera_mode)
+        map_placed(union(placed, camera_of), workspace, bent=True)
         seam = _check_seam(placed, workspace)
         counts = {"models": 1, "mapper": "merged", **seam}
         seconds = time.perf_counter() - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tpsfm.reconstruction.world import read_world
 MIN_POINTS = 20  # that photos of both maps show and that agree with one similarity
 MIN_SHARE = 0.5  # of the points that verified matches connect
 _MAX_ERROR = 0.02  # of the distance of the points from the cameras: how far two points that are one may lie apart
+_ITERATIONS, _TOLERANCE = 100, 1e-6  # of the adjustment of parts that may be bent
 
 log = logging.getLogger("tpsfm")
 
@@ -141,23 +142,30 @@ def _moved(model: Model, transform: Sim3) -> Model:
     return replace(model, images=images, points=transform(model.points))
 
 
-def union(placed: list[Part]) -> Model:
+def union(placed: list[Part], camera_of: Mapping[str, int]) -> Model:
     """Cameras and poses of all; a photo that several have is where the first has it.
 
-    Each part has cameras of its own; see `union_of_one_run`.
+    Args:
+        camera_of: which camera took each photo, by name: those of several parts that are one become one.
     """
     cameras: dict[int, Camera] = {}
     images: dict[str, Pose] = {}
+    known: dict[int, int] = {}  # numbers of the new cameras by `camera_of`
     for part in placed:
-        first = max(cameras, default=0) + 1
-        number = {key: first + i for i, key in enumerate(sorted(part.model.cameras))}
-        cameras |= {number[key]: camera for key, camera in part.model.cameras.items()}
+        number = {}
+        for key, camera in sorted(part.model.cameras.items()):
+            taken = {camera_of[name] for name, pose in part.model.images.items() if pose.camera_id == key}
+            kind = camera.model, camera.width, camera.height
+            same = (known[one] for one in sorted(taken & known.keys()))
+            equal = (n for n in same if (cameras[n].model, cameras[n].width, cameras[n].height) == kind)
+            number[key] = next(equal, len(cameras) + 1)
+            cameras.setdefault(number[key], camera)
+            known |= {one: known.get(one, number[key]) for one in taken}
         moved = {n: Pose(number[p.camera_id], p.rotation, p.translation) for n, p in part.model.images.items()}
         images = moved | images
     used = {pose.camera_id for pose in images.values()}
-    return Model.of_cameras(
-        {key: camera for key, camera in cameras.items() if key in used}, dict(sorted(images.items()))
-    )
+    cameras = {key: camera for key, camera in cameras.items() if key in used}
+    return Model.of_cameras(cameras, dict(sorted(images.items())))
 
 
 def union_of_one_run(placed: list[Part]) -> Model:
@@ -173,7 +181,12 @@ def union_of_one_run(placed: list[Part]) -> Model:
 
 
 def map_placed(
-    known: Model, workspace: Workspace, rounds: int = 2, fixed: Collection[int] = (), adjusting: int = 1
+    known: Model,
+    workspace: Workspace,
+    rounds: int = 2,
+    fixed: Collection[int] = (),
+    adjusting: int = 1,
+    bent: bool = False,
 ) -> None:
     """Triangulate all matches by placed cameras, and adjust these, into a workspace's `mapped`.
 
@@ -182,16 +195,18 @@ def map_placed(
         rounds: of triangulation and adjustment; the error that is allowed falls to COLMAP's in the last.
         fixed: ids of cameras whose intrinsics stay.
         adjusting: threads of bundle adjustment.
+        bent: whether the parts may be, as maps made apart are: they are adjusted until nothing moves.
     """
     from tpsfm import colmap
-    from tpsfm.reconstruction.mapping import Mapping, dropped_pairs
+    from tpsfm.reconstruction.mapping import Mapping as Mapper
+    from tpsfm.reconstruction.mapping import dropped_pairs
 
     size = max(max(camera.width, camera.height) for camera in known.cameras.values())
     scale = max(1.0, size / Extraction.recorded(workspace).max_size)
     dropped = {(first, second) for first, second in dropped_pairs(workspace)}
     pairs = [pair for pair in chosen_pairs(workspace) if known.images.keys() >= set(pair) and pair not in dropped]
     new = workspace.root / "merged.new"
-    mapping = Mapping.recorded(workspace)
+    mapping = Mapper.recorded(workspace)
     for round_ in range(rounds):
         with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
             colmap.triangulate(
@@ -207,7 +222,8 @@ def map_placed(
             )
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        colmap.refine_model(workspace.mapped, new, {}, 2 * scale, fixed, threads=adjusting)
+        limits = {"iterations": _ITERATIONS, "tolerance": _TOLERANCE} if bent else {}
+        colmap.refine_model(workspace.mapped, new, {}, 2 * scale, fixed, threads=adjusting, **limits)
         known = read_model(new)
     shutil.rmtree(workspace.mapped)
     new.rename(workspace.mapped)
