@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -222,7 +223,7 @@ def map_placed(
             )
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        limits = {"iterations": _ITERATIONS, "tolerance": _TOLERANCE} if bent else {}
+        limits: dict[str, Any] = {"iterations": _ITERATIONS, "tolerance": _TOLERANCE} if bent else {}
         colmap.refine_model(workspace.mapped, new, {}, 2 * scale, fixed, threads=adjusting, **limits)
         known = read_model(new)
     shutil.rmtree(workspace.mapped)
