@@ -76,7 +76,7 @@ def _similarity(placed: list[Part], part: Part, matches: dict[Pair, np.ndarray])
     here, there, depths = _common_points(placed, part, matches)
     whole, label = placed[0].label, part.label
     if len(here) < MIN_POINTS:
-        transform = _by_gps(placed[0].folder, part.folder)
+        transform = by_gps(placed[0].folder, part.folder)
         if transform is None:
             raise TpsfmError(
                 f"photos of {whole} and {label} show {len(here)} points in common, too few to merge these maps;"
@@ -125,7 +125,7 @@ def _common_points(
     return np.concatenate(here), np.concatenate(there), np.concatenate(depths)
 
 
-def _by_gps(first: Path, second: Path) -> Sim3 | None:
+def by_gps(first: Path, second: Path) -> Sim3 | None:
     """From the frame of the second map to that of the first, where both are in metres about an origin."""
     worlds = [read_world(folder) for folder in (first, second)]
     if worlds[0] is None or worlds[1] is None:
