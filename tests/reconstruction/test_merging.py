@@ -13,10 +13,10 @@ from tpsfm.colmap import PairTable, read_model
 from tpsfm.colmap.geodesy import from_enu, to_enu
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import aligned_errors, load_poses
-from tpsfm.geometry import Sim3
+from tpsfm.geometry import Camera, Model, Pose, Sim3
 from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction.merging import merge
-from tpsfm.reconstruction.parts import by_gps
+from tpsfm.reconstruction.parts import Part, by_gps, union
 from tpsfm.reconstruction.world import world_content
 
 OPTIONS = {"features": "sift", "max_keypoints": 1500, "threads": 1, "turned": False}
@@ -99,6 +99,22 @@ def test_maps_of_two_places(halves, courtyard, tmp_path):
         pytest.skip("no map of a flat picture")
     with pytest.raises(TpsfmError, match="points in common, too few to merge"):
         merge(halves[0], flat, tmp_path / "out")
+
+
+def test_cameras_of_one_device_become_one():
+    def part(*focals):
+        cameras = {n: Camera("SIMPLE_RADIAL", 640, 480, [focal, 320, 240, 0]) for n, focal in enumerate(focals, 1)}
+        images = {f"{focal}.jpg": Pose(n, np.eye(3), np.zeros(3)) for n, focal in enumerate(focals, 1)}
+        return Part("", Model.of_cameras(cameras, images), {}, None)
+
+    parts = [part(500, 503), part(501, 600)]
+    camera_of = dict.fromkeys(("500.jpg", "503.jpg", "501.jpg", "600.jpg"), 7)
+    known = union(parts, camera_of)
+    assert {name: pose.camera_id for name, pose in known.images.items()} == {
+        **{"500.jpg": 1, "503.jpg": 2},  # of one map, which has two
+        **{"501.jpg": 2, "600.jpg": 3},
+    }
+    assert len(union(parts, {name: i for i, name in enumerate(camera_of)}).cameras) == 4
 
 
 def test_by_gps(tmp_path):

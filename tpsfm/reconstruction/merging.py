@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsfm.colmap import group_cameras, read_model, read_observations
+from tpsfm.colmap import group_cameras, possible_groups, read_model, read_observations
 from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
 from tpsfm.io.workspace import Workspace, digest
@@ -71,7 +71,10 @@ def merge(first: str | Path, second: str | Path | None, out: str | Path, progres
         start = time.perf_counter()
         names = sorted({name for part in parts for name in part.model.images})
         placed = place(parts, verified_matches(workspace.database, names))
-        camera_of = group_cameras(photo_records(workspace, names), stages.verification.camera_mode)
+        photos, mode = photo_records(workspace, names), stages.verification.camera_mode
+        camera_of = group_cameras(photos, mode)
+        for group in possible_groups(photos) if mode == "auto" else ():
+            camera_of |= dict.fromkeys(group, camera_of[group[0]])
         map_placed(union(placed, camera_of), workspace, bent=True)
         seam = _check_seam(placed, workspace)
         counts = {"models": 1, "mapper": "merged", **seam}

@@ -24,6 +24,7 @@ from tpsfm.reconstruction.world import read_world
 MIN_POINTS = 20  # that photos of both maps show and that agree with one similarity
 MIN_SHARE = 0.5  # of the points that verified matches connect
 _MAX_ERROR = 0.02  # of the distance of the points from the cameras: how far two points that are one may lie apart
+_SAME_FOCAL = 0.02  # share by which the focal lengths of one camera differ at most in two maps
 _ITERATIONS, _TOLERANCE = 100, 1e-6  # of the adjustment of parts that may be bent
 
 log = logging.getLogger("tpsfm")
@@ -147,26 +148,32 @@ def union(placed: list[Part], camera_of: Mapping[str, int]) -> Model:
     """Cameras and poses of all; a photo that several have is where the first has it.
 
     Args:
-        camera_of: which camera took each photo, by name: those of several parts that are one become one.
+        camera_of: which camera took each photo, by name: where those of several parts are one, and their focal lengths
+            agree, they become one.
     """
     cameras: dict[int, Camera] = {}
     images: dict[str, Pose] = {}
     known: dict[int, int] = {}  # numbers of the new cameras by `camera_of`
     for part in placed:
         number = {}
+        own: dict[int, int] = {}
         for key, camera in sorted(part.model.cameras.items()):
             taken = {camera_of[name] for name, pose in part.model.images.items() if pose.camera_id == key}
-            kind = camera.model, camera.width, camera.height
-            same = (known[one] for one in sorted(taken & known.keys()))
-            equal = (n for n in same if (cameras[n].model, cameras[n].width, cameras[n].height) == kind)
-            number[key] = next(equal, len(cameras) + 1)
+            others = (known[one] for one in sorted(taken & known.keys()))
+            number[key] = next((n for n in others if _alike(cameras[n], camera)), len(cameras) + 1)
             cameras.setdefault(number[key], camera)
-            known |= {one: known.get(one, number[key]) for one in taken}
+            own |= dict.fromkeys(taken, number[key])
+        known = own | known
         moved = {n: Pose(number[p.camera_id], p.rotation, p.translation) for n, p in part.model.images.items()}
         images = moved | images
     used = {pose.camera_id for pose in images.values()}
     cameras = {key: camera for key, camera in cameras.items() if key in used}
     return Model.of_cameras(cameras, dict(sorted(images.items())))
+
+
+def _alike(one: Camera, other: Camera) -> bool:
+    kinds = [(camera.model, camera.width, camera.height) for camera in (one, other)]
+    return kinds[0] == kinds[1] and abs(one.matrix[0, 0] / other.matrix[0, 0] - 1) < _SAME_FOCAL
 
 
 def union_of_one_run(placed: list[Part]) -> Model:
