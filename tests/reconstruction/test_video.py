@@ -35,6 +35,7 @@ def test_a_video_makes_a_map(walk):
     assert pose_auc(pose_errors(truth, model.images), [5])[0] > 0.7
     counts = workspace.manifest["stages"]["pairs"]["counts"]
     assert counts["method"] == "sequential"
+    assert "Map of clip.mp4" in workspace.report.read_text()
     assert f"{len(frames)} of 32 of {folder / 'clip.mp4'}" in command("info", workspace.root)[1]
 
 

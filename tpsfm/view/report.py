@@ -72,9 +72,10 @@ def write_report(workspace: Workspace, model: Model | None, world: Mapping[str, 
     manifest = workspace.manifest
     left_out = manifest.get("left_out", {})
     images = workspace.images
+    source = Path(manifest["video"]["path"]) if "video" in manifest else images
     elsewhere = manifest.get("result", {}).get("in_other_models", {})
     facts = Facts(
-        title=f"Map of {images.name or images}" if model else f"No map of {images.name or images}",
+        title=f"Map of {source.name or source}" if model else f"No map of {images.name or images}",
         total=len({*(model.images if model else ()), *elsewhere, *left_out}),
         left_out=left_out,
         seconds={name: stage["seconds"] for name, stage in manifest["stages"].items()},
