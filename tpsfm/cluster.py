@@ -54,8 +54,6 @@ class Cluster:
     """
 
     def __init__(self, address: str | None = None, workers: int = 0) -> None:
-        if find_spec("distributed") is None:
-            raise TpsfmError("--cluster and --workers need Dask; pip install 'tpsfm[cluster]'")
         self._least = 1 if address else workers
         self._local: Any = None
         if address is None:
@@ -174,14 +172,25 @@ def connect(address: str | None, workers: int, progress: Progress) -> Cluster | 
     Raises:
         TpsfmError: they name two, or as `Cluster`.
     """
-    if address and workers:
-        raise TpsfmError("--cluster has workers of its own; leave out --workers")
+    check(address, workers)
     if not address and not workers:
         return None
     if (address, workers) not in _open:
         cluster = _open[address, workers] = Cluster(address, workers)
         progress.say(f"cluster             {cluster.threads} threads at {cluster.address}, see {cluster.dashboard}")
     return _open[address, workers]
+
+
+def check(address: str | None, workers: int) -> None:
+    """Whatever of these options can be told before any work.
+
+    Raises:
+        TpsfmError: they name two clusters, or Dask isn't installed.
+    """
+    if address and workers:
+        raise TpsfmError("--cluster has workers of its own; leave out --workers")
+    if (address or workers) and find_spec("distributed") is None:
+        raise TpsfmError("--cluster and --workers need Dask; pip install 'tpsfm[cluster]'")
 
 
 def disconnect() -> None:

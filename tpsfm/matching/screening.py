@@ -36,7 +36,7 @@ def match_screened(matcher: Matcher, first: Features, second: Features, stronges
         few0, few1 = (features.select(slice(0, strongest)) for features in (first, second))
         matches = matcher.match(few0, few1)[0]
         sizes = first.image_size, second.image_size
-        if not may_agree(few0.keypoints, few1.keypoints, matches, sizes, POSSIBLE, _SAMPLE + 1):
+        if not may_agree(few0.keypoints, few1.keypoints, matches, sizes, POSSIBLE, _SAMPLE + 2):
             return matches
     return matcher.match(first, second)[0]
 

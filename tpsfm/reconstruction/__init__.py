@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tpsfm.cluster import disconnect
+from tpsfm.cluster import check, disconnect
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.photos import Photo, PhotoCatalog, list_images
@@ -160,6 +160,7 @@ class Stages:
         problems = list(problem_of(_check_images, images))
         if self.mapping in stages and self.mapping.poses is not None and self.verification.cameras is not None:
             problems.append("--poses brings cameras of its own; leave out --cameras")
+        problems += problem_of(check, self.features.cluster, self.features.workers)
         for stage in stages:
             try:
                 problems += stage.problems(photos)

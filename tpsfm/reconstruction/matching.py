@@ -36,7 +36,7 @@ class Matching(Stage):
     min_similarity: float | None = option(None, "Least cosine similarity of a match.", least=-1.0, most=1.0)
     ratio: float | None = option(None, "Lowe's ratio; the features' own if left out, 1: off.", above=0.0, most=1.0)
     screening_keypoints: int = option(
-        1024, "Keypoints matched first, the others where enough of those agree; 0: all at once.", least=0
+        2048, "Keypoints matched first, the others where enough of those agree; 0: all at once.", least=0
     )
     match_memory: int = option(256, "MiB of features held at a time while pairs are matched.", least=1)
 
