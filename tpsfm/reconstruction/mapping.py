@@ -50,7 +50,7 @@ class Mapping(Stage):
 
     mapper: str = option(
         "auto",
-        "COLMAP's mapper; auto: incremental, global where that leaves parts; 1,000 photos and more: parts, mapped at once.",
+        "COLMAP's mapper; auto: incremental, global where that leaves parts; from 1,000 photos: parts, mapped at once.",
         choices=("auto", "incremental", "global", "parts"),
     )
 
