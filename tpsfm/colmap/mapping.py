@@ -75,7 +75,7 @@ def reconstruct_auto(
     """
     together = _largest_part(database)
     models, mapper = _incremental(database, images, seed, threads, progress, fixed, adjusting), "incremental"
-    if _size(models)[0] < _MOST * together:
+    if _size(models)[0] < _MOST * together and (models or not are_from_one_point(database)):
         _log.warning("%d of %d connected photos are in one model: mapping globally", _size(models)[0], together)
         others = _global(database, images, seed, fixed)
         if _size(others) > _size(models):
@@ -205,7 +205,8 @@ def _incremental(
 
     with tempfile.TemporaryDirectory() as folder:  # COLMAP wants to write each model; ours go to `output`
         models = run(folder, {}, {}) if connected else []
-        if connected and _registered(models) < _FEW * connected:
+        from_one_point = not models and are_from_one_point(database)  # then no other try gives a map
+        if connected and _registered(models) < _FEW * connected and not from_one_point:
             before = _registered(models)
             _log.warning("%d of %d connected photos registered: trying relaxed thresholds", before, connected)
             models = max(models, run(folder, _RELAXED_OPTIONS, _RELAXED_MAPPER), key=_registered)

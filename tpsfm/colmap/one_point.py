@@ -59,12 +59,12 @@ def _rays(points: np.ndarray, size: tuple[int, int], focals: np.ndarray) -> np.n
     return rays / np.linalg.norm(rays, axis=2, keepdims=True)
 
 
-def are_from_one_point(database: str | Path, names: Collection[str]) -> bool:
+def are_from_one_point(database: str | Path, names: Collection[str] | None = None) -> bool:
     """Whether photos were all taken from one point: a rotation explains most pairs of them, near and far ones.
 
     Args:
         database: with verified pairs.
-        names: of the photos.
+        names: of the photos; all if left out.
     """
     with open_database(database) as db:
         pairs = _Pairs(db, names)

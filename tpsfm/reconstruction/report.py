@@ -193,7 +193,8 @@ def _description(workspace: Workspace) -> list[str]:
     if left_out:
         lines.append(f"left out ({len(left_out)}):")
         lines += [f"  {name}: {reason}" for name, reason in left_out.items()]
-        if manifest["options"].get("turned") is False:
+        unmatched = any(reason.startswith("no pair") for reason in left_out.values())
+        if unmatched and manifest["options"].get("turned") is False:
             lines.append("photos may be turned against each other: leave --no-turned out to have that looked at")
     return lines
 
