@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import pytest
 
@@ -95,3 +96,14 @@ def test_the_database_of_another_map_is_told(held_out, tmp_path):
     with pytest.raises(TpsfmError, match="is not that of the map, or damaged"):
         tpsfm.localize(held_out / "queries", tmp_path / "map", tmp_path / "results", add=True)
     assert (tmp_path / "results/poses.txt").is_file() and not (tmp_path / "results/map").exists()
+
+
+def test_a_map_whose_photos_share_a_camera_that_exif_does_not_tell(held_out, tmp_path):
+    for folder in ("db", "queries"):
+        (tmp_path / folder).mkdir()
+        for photo in (held_out / folder).iterdir():
+            cv2.imwrite(str(tmp_path / folder / photo.name), cv2.imread(str(photo)))  # without EXIF
+    tpsfm.reconstruct(tmp_path / "db", tmp_path / "map", features="sift", max_keypoints=1500, threads=1, align=False)
+    assert len(read_model(tmp_path / "map" / "sparse").cameras) == 1
+    tpsfm.localize(tmp_path / "queries", tmp_path / "map", tmp_path / "out", add=True)
+    assert len(read_model(tmp_path / "out/map/sparse").images) == 10

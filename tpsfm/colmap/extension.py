@@ -53,6 +53,7 @@ def extend_model(
     reconstruction = pycolmap.Reconstruction(model)
     with open_database(database) as db:
         _check(db, reconstruction, database)
+        _share_cameras(db, reconstruction)
         _register(reconstruction, db, photos, keypoints)
         _write_pairs(db, matches, seed, threads)
     try:
@@ -73,21 +74,27 @@ def extend_model(
 
 
 def _check(db: pycolmap.Database, reconstruction: pycolmap.Reconstruction, path: Path) -> None:
-    """Raise TpsfmError where a model's cameras and images are not as in the database."""
-    lenses = {camera.camera_id: (camera.model, camera.width, camera.height) for camera in db.read_all_cameras()}
-    sensors = {rig.rig_id: rig.ref_sensor_id.id for rig in db.read_all_rigs()}
+    """Raise TpsfmError where a model's images are not as in the database; cameras may be shared in the model alone."""
+    sizes = {camera.camera_id: (camera.width, camera.height) for camera in db.read_all_cameras()}
     images = {image.image_id: image for image in db.read_all_images()}
     same = all(
-        lenses.get(camera_id) == (camera.model, camera.width, camera.height) and sensors.get(camera_id) == camera_id
-        for camera_id, camera in reconstruction.cameras.items()
-    ) and all(
         image_id in images
-        and (images[image_id].name, images[image_id].camera_id) == (image.name, image.camera_id)
+        and images[image_id].name == image.name
+        and sizes.get(images[image_id].camera_id) == (image.camera.width, image.camera.height)
         and db.num_keypoints_for_image(image_id) == len(image.points2D)
         for image_id, image in reconstruction.images.items()
     )
     if not same:
         raise TpsfmError(f"the database '{path}' is not that of the map, or damaged; run 'tpsfm map' again")
+
+
+def _share_cameras(db: pycolmap.Database, reconstruction: pycolmap.Reconstruction) -> None:
+    """Give a database's images the cameras that they share in the model."""
+    camera_of = {image.image_id: image.camera_id for image in db.read_all_images()}
+    for image_id, image in reconstruction.images.items():
+        if camera_of[image_id] != image.camera_id:
+            db.update_frame(image.frame)
+            db.update_image(image)
 
 
 def _register(
