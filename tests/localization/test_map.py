@@ -38,10 +38,10 @@ def test_held_out_photos_are_found_within_centimetres(held_out, held_out_map):
         assert {"read", "extract", "retrieve", "match", "pose", "align"} == set(result.seconds)
 
 
-def test_an_unknown_camera_is_estimated(held_out, held_out_map):
+def test_an_unknown_camera_starts_from_that_of_the_same_size(held_out, held_out_map):
     result = held_out_map.localize(read_image(held_out / "queries" / HELD[0]), name=HELD[0])
     metres, degrees = errors(held_out, held_out_map, [result])
-    assert result.camera_source == "estimated"
+    assert result.camera_source == "size"
     assert abs(result.camera.params[0] / (28 / 36 * 480) - 1) < 0.05
     assert metres[0] < 0.3 and degrees[0] < 1
 

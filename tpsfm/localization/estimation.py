@@ -15,8 +15,9 @@ from tpsfm.localization.landmarks import Landmarks
 MIN_INLIERS = 20
 MAX_ERROR = 6.0  # reprojection error of an inlier, pixels of the photo as the extractor saw it
 RANSAC_TRIALS = 10_000
-FOCAL_DOUBT = {"map": 0.02, "exif": 0.1}  # shares by which the focal length may differ from what these tell,
-FOCAL_SIGMAS = 4.0  # or so many of its standard deviations, before others are tried
+# Shares by which the focal length may differ from what these tell,
+FOCAL_DOUBT = {"map": 0.02, "size": 0.05, "exif": 0.1}
+FOCAL_SIGMAS = 4.0  # or so many of its standard deviations, before other cameras are tried
 FOCAL_TRIALS, FOCAL_MATCHES = 2_000, 1_000  # where the best of several focal lengths is chosen first, for each
 
 
@@ -109,7 +110,7 @@ def estimate(
 
 
 def confirms_camera(found: Estimate, features: Features, points: np.ndarray) -> bool:
-    """Whether a pose's inliers agree with the focal length that the map or EXIF told, when it is adjusted to them.
+    """Whether a pose's inliers agree with the focal length that was believed, when it is adjusted to them.
 
     Args:
         found: an estimate with a solution.

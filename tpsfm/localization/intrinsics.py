@@ -19,8 +19,8 @@ class Intrinsics:
     """One hypothesis of a query's intrinsics.
 
     Attributes:
-        source: "given", "map" (those of a photo of the map with the same make, model, focal length and size), "exif" or
-            "estimated".
+        source: "given", "map" (those of a photo of the map with the same make, model, focal length and size), "size"
+            (those of the map's photos of the same size), "exif" or "estimated".
         candidates: cameras to try, of which the one with the most inliers is taken; several where "estimated".
     """
 
@@ -30,7 +30,7 @@ class Intrinsics:
     @property
     def approximate(self) -> bool:
         """Whether the focal length and distortion are to be refined with the pose."""
-        return self.source in ("exif", "estimated")
+        return self.source in ("size", "exif", "estimated")
 
 
 def intrinsics_of(photo: Photo, given: Camera | None, known: Mapping[Hashable, Camera]) -> list[Intrinsics]:
@@ -53,9 +53,10 @@ def intrinsics_of(photo: Photo, given: Camera | None, known: Mapping[Hashable, C
         hypotheses.append(Intrinsics("map", (known[photo.camera_key],)))
     elif photo.focal_px:
         hypotheses.append(Intrinsics("exif", (simple_camera(photo.focal_px, *size),)))
+    if size in known:
+        hypotheses.append(Intrinsics("size", (known[size],)))
     candidates = (simple_camera(factor * max(size), *size) for factor in FOCAL_FACTORS)
-    same_size = (known[size],) if size in known else ()
-    return [*hypotheses, Intrinsics("estimated", (*same_size, *candidates))]
+    return [*hypotheses, Intrinsics("estimated", tuple(candidates))]
 
 
 def simple_camera(focal: float, width: int, height: int) -> Camera:

@@ -22,6 +22,7 @@ _SIZE = 512  # longer side of each of a picture's two photos, pixels
 _SOURCES = {
     "given": "given",
     "map": "known to the map",
+    "size": "of the map's photos of that size, refined",
     "exif": "from EXIF, refined",
     "estimated": "estimated, several focal lengths tried",
 }
