@@ -36,9 +36,9 @@ def done(monkeypatch):
     """The names of the photos that are localized, in order."""
     names, localize = [], Map.localize_with_features
 
-    def counted(self, image, camera=None, name=None, retrieved=None):
+    def counted(self, image, camera=None, name=None, retrieved=None, mask=None):
         names.append(name)
-        return localize(self, image, camera, name, retrieved)
+        return localize(self, image, camera, name, retrieved, mask)
 
     monkeypatch.setattr(Map, "localize_with_features", counted)
     return names
