@@ -110,7 +110,7 @@ class Stage(ABC):
     def __post_init__(self) -> None:
         for one in fields(self):
             value, limits = getattr(self, one.name), one.metadata
-            if not any(_is_of(value, kind) for kind in str(one.type).split(" | ")):
+            if limits and not any(_is_of(value, kind) for kind in str(one.type).split(" | ")):
                 raise TpsfmError(f"{one.name} must be {one.type}, not {value!r:.100}")
             if value is None:
                 continue
