@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(BIN)/tpsfm demo demo/
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses logical
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
