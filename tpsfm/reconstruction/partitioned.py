@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -78,8 +79,9 @@ def map_in_parts(
             if progress is not None:
                 progress(min(sum(registered.values()), len(photos)))
 
-        images = workspace.images
-        colmap.reconstruct_part(database, images, folders[number], parts[number], seed, 1, step, fixed)
+        with tempfile.TemporaryDirectory() as own:  # SQLite refuses one of two threads that open a file at once
+            copy = shutil.copy(database, own)
+            colmap.reconstruct_part(copy, workspace.images, folders[number], parts[number], seed, 1, step, fixed)
 
     todo = [number for number, folder in enumerate(folders) if not (folder / "images.bin").exists()]
     for _ in in_parallel(map_part, ((n, (n,)) for n in todo), threads if threads > 0 else os.cpu_count() or 1):
