@@ -11,14 +11,13 @@ from typing import ClassVar
 import click
 
 import tpsfm
-from tpsfm import colmap
 from tpsfm.features.base import MAX_KEYPOINTS, MAX_SIZE
-from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs import selection as pairs
 from tpsfm.progress import Progress, Terminal
 from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.mapping import triangulate
 from tpsfm.reconstruction.matching import Matching
 from tpsfm.reconstruction.report import write_results
 from tpsfm.reconstruction.stage import Done, Stage, chosen_pairs, key_of
@@ -97,17 +96,7 @@ class Triangulation(Stage):
         key = digest([key_of(workspace, Matching, "tpsfm match"), poses, self.seed])
         if self._is_done(workspace, key, workspace.sparse / "images.bin"):
             return None
-        with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
-            colmap.triangulate(
-                self.known,
-                workspace.root / "known.db",
-                workspace.images,
-                workspace.sparse,
-                features.read_keypoints,
-                ((*pair, table.read(pair)) for pair in chosen_pairs(workspace)),
-                seed=self.seed,
-                threads=self.threads,
-            )
+        triangulate(workspace, self.known, workspace.sparse, chosen_pairs(workspace), self.seed, self.threads)
         return Done(key, 1, counts={"models": 1})
 
 

@@ -9,12 +9,13 @@ from collections import abc
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Model
 from tpsfm.io.workspace import Workspace, digest
+from tpsfm.pairs.selection import Pair
 from tpsfm.photos import Photo
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.stage import (
@@ -79,7 +80,8 @@ class Mapping(Stage):
             arguments = (database, images, workspace.mapped, self.seed, self.threads)
             step = lambda done: update(done, count)  # noqa: E731
             if known is not None:
-                self._triangulate(workspace, known)
+                pairs = [pair for pair in chosen_pairs(workspace) if known.images.keys() >= set(pair)]
+                triangulate(workspace, known, workspace.mapped, pairs, self.seed, self.threads)
                 return Done(key, 1, counts={"models": 1})
             rig = Verification.recorded(workspace).rig
             if rig is not None and colmap.needs_calibration(database, rig):  # by a map of single photos
@@ -160,21 +162,33 @@ class Mapping(Stage):
                 )
         return known
 
-    def _triangulate(self, workspace: Workspace, known: Model) -> None:
-        from tpsfm import colmap
 
-        pairs = [pair for pair in chosen_pairs(workspace) if all(name in known.images for name in pair)]
-        with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
-            colmap.triangulate(
-                known,
-                workspace.root / "known.db",
-                workspace.images,
-                workspace.mapped,
-                features.read_keypoints,
-                ((*pair, table.read(pair)) for pair in pairs),
-                seed=self.seed,
-                threads=self.threads,
-            )
+def triangulate(
+    workspace: Workspace, known: Model, output: Path, pairs: abc.Iterable[Pair], seed: int, threads: int, **limits: Any
+) -> None:
+    """Make a map of a workspace's features and matches with known cameras and poses.
+
+    Args:
+        output: folder of the map.
+        pairs: those whose matches are triangulated, of photos in `known`.
+        seed, threads, limits: as for `colmap.triangulate`.
+    """
+    from tpsfm import colmap
+
+    with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
+        matches = ((*pair, table.read(pair)) for pair in pairs)
+        database = workspace.root / "known.db"
+        colmap.triangulate(
+            known,
+            database,
+            workspace.images,
+            output,
+            features.read_keypoints,
+            matches,
+            seed=seed,
+            threads=threads,
+            **limits,
+        )
 
 
 def dropped_pairs(workspace: Workspace) -> list[list[str]]:

@@ -13,7 +13,6 @@ import numpy as np
 
 from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
-from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Camera, Model, Pose, Sim3
 from tpsfm.io.workspace import Workspace
 from tpsfm.pairs.selection import Pair
@@ -207,7 +206,7 @@ def map_placed(
     """
     from tpsfm import colmap
     from tpsfm.reconstruction.mapping import Mapping as Mapper
-    from tpsfm.reconstruction.mapping import dropped_pairs
+    from tpsfm.reconstruction.mapping import dropped_pairs, triangulate
 
     size = max(max(camera.width, camera.height) for camera in known.cameras.values())
     scale = max(1.0, size / Extraction.recorded(workspace).max_size)
@@ -216,18 +215,8 @@ def map_placed(
     new = workspace.root / "merged.new"
     mapping = Mapper.recorded(workspace)
     for round_ in range(rounds):
-        with FeatureStore(workspace.features) as features, colmap.PairTable(workspace.database) as table:
-            colmap.triangulate(
-                known,
-                workspace.root / "known.db",
-                workspace.images,
-                workspace.mapped,
-                features.read_keypoints,
-                ((*pair, table.read(pair)) for pair in pairs),
-                max_error=4.0 * scale * (rounds - round_),
-                seed=mapping.seed,
-                threads=mapping.threads,
-            )
+        max_error = 4.0 * scale * (rounds - round_)
+        triangulate(workspace, known, workspace.mapped, pairs, mapping.seed, mapping.threads, max_error=max_error)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         limits: dict[str, Any] = {"iterations": _ITERATIONS, "tolerance": _TOLERANCE} if bent else {}
