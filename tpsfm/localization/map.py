@@ -38,9 +38,8 @@ from tpsfm.retrieval.index import Index, key_of_global
 FIRST_IMAGES = 5  # matched first; most photos need no more
 SUFFICIENT_INLIERS = 200  # with which the other images are not matched
 VOTING_IMAGES = 3  # of the map, with which a small copy of a photo is matched at each turn
-MIN_VOTES = (
-    20  # keypoints of it that match them, for the photo to be tried at that turn; those of foreign ones were up to 14
-)
+# Keypoints of the copy that match them, for the photo to be tried at that turn; foreign photos had up to 14.
+MIN_VOTES = 20
 VOTE_RATIO = 1.5  # of them to those at the best other turn
 
 
