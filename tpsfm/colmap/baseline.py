@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tpsfm.colmap.database import open_database, write_camera, write_image
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import largest_first
 from tpsfm.errors import TpsfmError
+from tpsfm.pairs.selection import Pair
 
 
 def reconstruct_sift(
@@ -23,8 +25,9 @@ def reconstruct_sift(
     max_size: int = 1600,
     threads: int = -1,
     seed: int = 0,
+    pairs: Sequence[Pair] = (),
 ) -> tuple[Path, dict[str, float]]:
-    """COLMAP's chain as it ships: SIFT on the CPU, exhaustive matching, incremental mapping.
+    """COLMAP's chain as it ships: SIFT on the CPU, matching of all pairs or of some, incremental mapping.
 
     Args:
         images: folder of photos.
@@ -32,6 +35,7 @@ def reconstruct_sift(
         max_keypoints, max_size: as our extractors take them.
         threads: -1 for all cores.
         seed: of every random choice.
+        pairs: those to match, of names without spaces; all if left out.
 
     Returns:
         The folder of the largest model, and seconds by stage: "features", "matches" (with their geometry), "map".
@@ -45,7 +49,7 @@ def reconstruct_sift(
     marks = [time.perf_counter()]
     extract(database, images, [], max_keypoints, max_size, threads, seed)
     marks.append(time.perf_counter())
-    match(database, threads, seed)
+    match(database, threads, seed, pairs)
     marks.append(time.perf_counter())
     _, sparse = build_map(database, images, [], out, threads, seed)
     marks.append(time.perf_counter())
@@ -64,14 +68,20 @@ def extract(
     pycolmap.extract_features(database, images, names, extraction_options=options, device=pycolmap.Device.cpu)
 
 
-def match(database: Path, threads: int, seed: int) -> None:
-    """Match all photos with each other and verify the matches."""
-    pycolmap.match_exhaustive(
-        database,
-        matching_options=_matching(threads),
-        verification_options=pycolmap.TwoViewGeometryOptions({"ransac": {"random_seed": seed}}),
-        device=pycolmap.Device.cpu,
-    )
+def match(database: Path, threads: int, seed: int, pairs: Sequence[Pair] = ()) -> None:
+    """Match all photos with each other, or only some pairs, and verify the matches."""
+    options: dict[str, Any] = {
+        "matching_options": _matching(threads),
+        "verification_options": pycolmap.TwoViewGeometryOptions({"ransac": {"random_seed": seed}}),
+        "device": pycolmap.Device.cpu,
+    }
+    if not pairs:
+        pycolmap.match_exhaustive(database, **options)
+        return
+    chosen = database.with_name("pairs.txt")
+    chosen.write_text("".join(f"{first} {second}\n" for first, second in pairs))
+    listed = pycolmap.ImportedPairingOptions({"match_list_path": str(chosen)})
+    pycolmap.match_image_pairs(database, pairing_options=listed, **options)
 
 
 def build_map(

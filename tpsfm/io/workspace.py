@@ -40,7 +40,7 @@ class Workspace:
             `photos` holds the records of the photos; `mapped` and `sparse` are folders, the map before and after its
             alignment; `run` is run.json.
         manifest: what run.json holds: "versions", "images" (the image folder, see `images`), "options" and
-            "stages", for each finished stage its "key", "seconds" and "counts". Change it, then `save`.
+            "stages", for each finished stage its "key", "seconds", "cpu" and "counts". Change it, then `save`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -161,10 +161,11 @@ class Workspace:
         if self.manifest["stages"].pop(stage, None) is not None:
             self.save()
 
-    def finish(self, stage: str, key: str, seconds: float, **counts: Any) -> None:
-        """Record that `stage` is done: its key, its wall time and what it counted (JSON values)."""
+    def finish(self, stage: str, key: str, seconds: float, cpu: float | None = None, **counts: Any) -> None:
+        """Record that `stage` is done: its key, its wall and processor time (s), and what it counted (JSON values)."""
         self.manifest["versions"] = _versions()
-        self.manifest["stages"][stage] = {"key": key, "seconds": round(seconds, 3), "counts": counts}
+        times = {"seconds": round(seconds, 3)} | ({} if cpu is None else {"cpu": round(cpu, 3)})
+        self.manifest["stages"][stage] = {"key": key, **times, "counts": counts}
         self.save()
 
     def save(self) -> None:

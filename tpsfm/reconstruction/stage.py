@@ -161,12 +161,13 @@ class Stage(ABC):
             import torch
 
             torch.set_num_threads(self.threads)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         done = self._work(workspace, progress or Progress())
         if done is not None:
             log.info("%s: %d new, %d kept", self.title, done.new, done.kept)
         if done is not None and (done.new or not workspace.is_done(self.name, done.key)):
-            workspace.finish(self.name, done.key, time.perf_counter() - start, **done.counts)
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+            workspace.finish(self.name, done.key, seconds, cpu, **done.counts)
         else:  # the time that it once took stays
             workspace.save()
 
