@@ -83,7 +83,7 @@ def reconstruct_colmap(
 def figures(root: Path, truth: Path, photos: int) -> dict:
     """What a finished run says of itself, and its true error."""
     stages = Workspace.open(root).manifest["stages"]
-    times = {}
+    times: dict[str, float] = {}
     for unit, key in {"s": "seconds", "cpu": "cpu"}.items():
         spent = {f"{stage} {unit}": stages.get(stage, {}).get(key, 0.0) for stage in STAGES}
         whole = sum(spent.values())

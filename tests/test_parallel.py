@@ -1,5 +1,8 @@
 """Work ahead in threads, and the devices it may run on."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -26,6 +29,25 @@ def test_results_come_in_order_and_jobs_are_drawn_only_a_little_ahead():
     assert next(results) == ("job 0", 0) and drawn == [0, 1, 2]
     assert list(results) == [(f"job {number}", number**2) for number in range(1, 10)]
     assert list(in_parallel(square, [], threads=3, ahead=2)) == []
+
+
+def test_fewer_jobs_at_once_share_the_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(7)
+    try:
+        results = in_parallel(torch.get_num_threads, ((number, ()) for number in range(4)), most=2)
+        assert [threads for _, threads in results] == [3] * 4
+        assert torch.get_num_threads() == 7
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_that_wait_for_each_other_sleep():
+    asked = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    code = "import os, tpsfm; print(os.environ['OMP_WAIT_POLICY'])"
+    for environment, policy in ((asked, "PASSIVE"), (asked | {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == policy
 
 
 def test_what_a_job_raises_comes_through():

@@ -7,6 +7,7 @@ features = tpsfm.load_extractor("tpr").extract(image)
 where = tpsfm.Map("out/").localize("new.jpg")
 """
 
+import os
 import zlib  # noqa: F401  before pycolmap: its wheels abort where zlib is loaded later
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from tpsfm.matching import Matcher
     from tpsfm.reconstruction import Stages, reconstruct
     from tpsfm.retrieval import GlobalDescriptor
+
+# Threads that share an operation wait for each other asleep; spinning, as is OpenMP's default, two of PyTorch's took
+# twenty times as long for the features of a photo beside another busy process. It is read when PyTorch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

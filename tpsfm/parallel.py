@@ -16,6 +16,7 @@ def in_parallel(
     jobs: Iterable[tuple[Name, tuple[Any, ...]]],
     threads: int | None = None,
     ahead: int | None = None,
+    most: int | None = None,
 ) -> Iterator[tuple[Name, Result]]:
     """Yield (name, function(*arguments)) of each job (name, arguments), in order.
 
@@ -30,8 +31,9 @@ def in_parallel(
     if threads is None:
         import torch
 
-        threads = torch.get_num_threads()
-        settings = {"initializer": torch.set_num_threads, "initargs": (1,)}
+        cores = torch.get_num_threads()
+        threads = min(cores, most or cores)
+        settings = {"initializer": torch.set_num_threads, "initargs": (cores // threads,)}
     waiting: deque[tuple[Name, Future[Result]]] = deque()
     try:
         with ThreadPoolExecutor(threads, **settings) as pool:
@@ -44,4 +46,4 @@ def in_parallel(
                 yield name, future.result()
     finally:
         if settings:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(cores)

@@ -74,9 +74,14 @@ class Extractor(ABC):
     rotation_invariant: ClassVar[bool] = False
     vocabulary: Vocabulary | None = None
 
+    @property
+    def at_once(self) -> int:
+        """Images that are extracted at once, each by a thread of its own: on the CPU, as memory allows."""
+        return 16 if str(self.device) == "cpu" else 1
+
     @abstractmethod
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
-        """Features of one image.
+        """Features of one image; several threads may ask at once.
 
         Args:
             image: uint8 [H, W, 3] RGB or [H, W] grey.

@@ -119,7 +119,8 @@ class Extraction(Stage):
 
             found: Iterator[tuple[str, Features | TpsfmError]]
             if cluster is None:
-                found = ((name, remote.features_of(extractor, *photo)) for name, photo in todo())
+                own = ((name, (extractor, *photo)) for name, photo in todo())
+                found = in_parallel(remote.features_of, own, most=extractor.at_once)
             else:
                 found = cluster.run(remote.extract, todo(), self, extractor.fingerprint, batch=remote.PHOTOS)
             for name, features in found:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
 from tpsfm.pairs.selection import Pair, canonical
+from tpsfm.parallel import in_parallel
 from tpsfm.photos import Photo, upright
 
 if TYPE_CHECKING:
@@ -58,6 +61,36 @@ def preview(extractor: Extractor, photo: Photo | np.ndarray, side: int = LONGER_
     found = (upright_features(extractor, small, None, 1, turn=turn * 360 / TURNS) for turn in range(turns))
     levels = (level.select(strongest[: len(level)]) for level in found)
     return [replace(level, descriptors=level.descriptors.astype(np.float16)) for level in levels]
+
+
+def previews(
+    extractor: Extractor,
+    photos: Mapping[str, Photo],
+    side: int,
+    turns: Mapping[str, int],
+    update: Callable[[int, int], None],
+) -> dict[str, Preview]:
+    """`preview` of all photos that can be read, by name.
+
+    Args:
+        extractor, side: as for `preview`.
+        photos: their records.
+        turns: of each.
+        update: called with (photos done, of how many).
+    """
+
+    def one(photo: Photo, name: str) -> Preview | None:
+        with suppress(TpsfmError):
+            return preview(extractor, photo, side, turns[name])
+        return None
+
+    found = {}
+    jobs = ((name, (photo, name)) for name, photo in photos.items())
+    for done, (name, levels) in enumerate(in_parallel(one, jobs, most=extractor.at_once), 1):
+        if levels is not None:
+            found[name] = levels
+        update(done, len(photos))
+    return found
 
 
 def relative_turn(first: Preview, second: Preview) -> tuple[float, int]:

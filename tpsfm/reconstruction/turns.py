@@ -24,7 +24,7 @@ from tpsfm.pairs.selection import Pair, components
 from tpsfm.photos import Photo
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
-from tpsfm.reconstruction.previews import TURNS, Preview, likely_pairs, preview, relative_turn, sample_pairs
+from tpsfm.reconstruction.previews import LONGER_SIDE, TURNS, likely_pairs, previews, relative_turn, sample_pairs
 from tpsfm.reconstruction.stage import Done, Stage, option
 
 STEP = 15  # degrees to which turns are rounded
@@ -100,16 +100,13 @@ class Turns(Stage):
 
     def _is_any_turned(self, extractor: Extractor, photos: Mapping[str, Photo], progress: Progress) -> bool:
         """Whether any photo of a sample is turned against one that looks like it."""
-        previews: dict[str, Preview] = {}
         names = sorted(photos)
-        sample = set(names[min(SAMPLE_EVERY, len(names)) // 2 :: SAMPLE_EVERY])
+        sample = names[min(SAMPLE_EVERY, len(names)) // 2 :: SAMPLE_EVERY]
+        turns = dict.fromkeys(names, 1) | dict.fromkeys(sample, TURNS)
         with progress.bar(self.title, len(names)) as update:
-            for done, name in enumerate(names, 1):
-                with suppress(TpsfmError):
-                    previews[name] = preview(extractor, photos[name], SAMPLE_SIDE, TURNS if name in sample else 1)
-                update(done, len(names))
-        for one, other in sample_pairs(previews, extractor.vocabulary):
-            degrees, margin = relative_turn(previews[other][:1], previews[one])
+            copies = previews(extractor, photos, SAMPLE_SIDE, turns, update)
+        for one, other in sample_pairs(copies, extractor.vocabulary):
+            degrees, margin = relative_turn(copies[other][:1], copies[one])
             if margin and abs((degrees + 180) % 360 - 180) > SAMPLE_TURN:
                 log.info("turns: %s and %s are turned by %.0f°; looking at all photos", other, one, degrees)
                 return True
@@ -119,17 +116,13 @@ class Turns(Stage):
         self, extractor: Extractor, photos: Mapping[str, Photo], progress: Progress
     ) -> dict[Pair, tuple[float, int]]:
         """`relative_turn` of all photos with those that look like them, by pair."""
-        previews: dict[str, Preview] = {}
         with progress.bar(self.title, len(photos)) as update:
-            for done, (name, photo) in enumerate(photos.items(), 1):
-                with suppress(TpsfmError):
-                    previews[name] = preview(extractor, photo)
-                update(done, len(photos))
-        pairs = likely_pairs(previews, extractor.vocabulary)
+            copies = previews(extractor, photos, LONGER_SIDE, dict.fromkeys(photos, TURNS), update)
+        pairs = likely_pairs(copies, extractor.vocabulary)
         relative = {}
         with progress.bar("turned pairs", len(pairs)) as update:
             for done, pair in enumerate(pairs, 1):
-                relative[pair] = relative_turn(*(previews[name] for name in pair))
+                relative[pair] = relative_turn(*(copies[name] for name in pair))
                 update(done, len(pairs))
         return relative
 
