@@ -149,10 +149,10 @@ def _pair_by_pair(made: list[np.ndarray], mutual: Callable) -> tuple[float, list
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """float32 [N, 128] of unit norm, rounded as our store rounds."""
+    """float32 [N, 128] of unit norm."""
     values = values.astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
-    return values.astype(np.float16).astype(np.float32)
+    return values
 
 
 def store(what: str) -> dict[str, dict[str, float]]:
@@ -166,7 +166,7 @@ def store(what: str) -> dict[str, dict[str, float]]:
         points = rng.uniform(0, 1600, (STORED_KEYPOINTS, 2)).astype(np.float32)
         values = rng.normal(size=(STORED_KEYPOINTS, STORED_DIMENSIONS)).astype(np.float32)
         features.append(Features(points, points[:, 0], values, (1600, 1200)))
-    bytes_each = 2 * STORED_DIMENSIONS + 4 * 3  # descriptor in half precision; x, y, score
+    bytes_each = STORED_DIMENSIONS + 4 * 3  # descriptor in 8 bits a number; x, y, score
     megabytes = STORED_IMAGES * STORED_KEYPOINTS * bytes_each / 1e6
     found = {}
     for method, (write, read) in {"tpsfm": (_write_store, _read_store), "npz": (_write_npz, _read_npz)}.items():
@@ -197,11 +197,10 @@ def _read_store(folder: Path) -> None:
 
 def _write_npz(folder: Path, features: list[Features]) -> None:
     for number, own in enumerate(features):
-        halved = own.descriptors.astype(np.float16)
-        np.savez(folder / f"{number}.npz", keypoints=own.keypoints, scores=own.scores, descriptors=halved)
+        np.savez(folder / f"{number}.npz", **vars(own.packed()))
 
 
 def _read_npz(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         with np.load(path) as file:
-            _ = file["keypoints"], file["scores"], file["descriptors"].astype(np.float32)
+            Features(*(file[name] for name in file)).unpacked()

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.support.stored import assert_same, features, write_features
+from tests.support.stored import assert_same, features, features_of_before, write_features
 from tpsfm.errors import TpsfmError
+from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
 
 NAMES = ["a.jpg", "sub folder/b.c.jpg", "sub folder/ü – 照片.JPG", "deep/er/%2F.png", "a.jpg.png"]
@@ -67,13 +68,51 @@ def test_a_group_is_what_hloc_reads(tmp_path):
         group = file[NAMES[1]]
         assert group["keypoints"].shape == (50, 2) and group["keypoints"].dtype == np.float32
         assert group["scores"].shape == (50,) and group["scores"].dtype == np.float32
-        assert group["descriptors"].shape == (16, 50) and group["descriptors"].dtype == np.float16
+        assert group["descriptors"].shape == (16, 50) and group["descriptors"].dtype == np.int8
         assert group["image_size"][()].tolist() == [4001, 3000]
         assert group["global_descriptor"].shape == (8,)
         assert json.loads(file.attrs["extractor"]) == {"name": "tpr", "digest": "0"}
         datasets = []
         file.visititems(lambda name, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
         assert {dataset.parent.name.strip("/") for dataset in datasets} == {NAMES[1]}  # hloc's list_h5_names
+
+
+def test_descriptors_are_packed_once(tmp_path):
+    written = features(1, count=500, dim=96)
+    written.descriptors[7] = 0
+    packed = written.packed()
+    assert packed.descriptors.dtype == np.int8 and packed.packed() is packed
+    assert np.array_equal(packed.unpacked().packed().descriptors, packed.descriptors)
+    assert np.linalg.norm(packed.unpacked().descriptors[:7], axis=1) == pytest.approx(1)
+    assert not packed.unpacked().descriptors[7].any()
+    with FeatureStore(tmp_path / "f.h5", "a") as store:
+        store.write("fresh.jpg", written, "key")
+        store.write("packed.jpg", packed, "key")
+        store.write("read.jpg", store.read("fresh.jpg"), "key")
+        for name in store.names():
+            assert np.array_equal(store.read(name).descriptors, packed.unpacked().descriptors)
+            assert np.array_equal(store.read_packed(name).descriptors, packed.descriptors)
+        assert Features.empty(96, (1, 1)).packed().unpacked().descriptors.shape == (0, 96)
+    bytes_each = 96 + 12
+    assert (tmp_path / "f.h5").stat().st_size < 3 * (500 * bytes_each + 4000)
+
+
+def test_a_store_of_before_keeps_its_descriptors(tmp_path, caplog):
+    path = tmp_path / "f.h5"
+    write_features(path, 2)
+    features_of_before(path)
+    with FeatureStore(path, "a") as store:
+        before = store.read_packed("000.jpg").descriptors
+        assert before.dtype == np.float16 and np.array_equal(store.read("000.jpg").descriptors, before)
+        assert_same(store.read("000.jpg"), features(0))
+        assert not caplog.messages
+        for seed in (2, 3):
+            store.write(f"{seed:03}.jpg", features(seed), "key")
+            assert_same(store.read(f"{seed:03}.jpg"), features(seed))
+        assert store.read_packed("002.jpg").descriptors.dtype == np.int8
+        assert np.array_equal(store.read_packed("000.jpg").descriptors, before)
+    assert [message for message in caplog.messages if "16 bits, new ones get 8" in message] == caplog.messages
+    assert len(caplog.messages) == 1
 
 
 def test_new_features_replace_the_old_and_their_global_descriptor(tmp_path):

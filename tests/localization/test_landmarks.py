@@ -8,6 +8,7 @@ import pytest
 
 import tpsfm
 from tests.support.localizing import HELD
+from tests.support.stored import features_of_before
 from tpsfm.colmap import read_model, read_observations
 from tpsfm.features import Features
 from tpsfm.features.store import FeatureStore
@@ -92,6 +93,26 @@ def test_the_first_opening_of_a_map_keeps_its_landmarks_in_a_file(held_out, tmp_
         np.testing.assert_array_equal(result.matches, first.matches)
         np.testing.assert_array_equal(result.pose.translation, first.pose.translation)
         assert result.retrieved == first.retrieved
+
+
+def test_a_map_of_before_with_descriptors_of_16_bits_is_kept(held_out, tmp_path):
+    root, photo = tmp_path / "map", held_out / "queries" / HELD[0]
+    shutil.copytree(held_out / "map", root)
+    features_of_before(root / "features.h5")
+    before = {path: path.read_bytes() for path in [*root.glob("sparse/*.bin"), root / "features.h5"]}
+    tpsfm.reconstruct(held_out / "db", root, features="sift", max_keypoints=1500, threads=1)
+    assert {path: path.read_bytes() for path in before} == before
+    tpsfm.Map(root)
+    (file,) = root.glob("landmarks-*.bin")
+    content = file.read_bytes()
+    rows = np.load(file, mmap_mode="r")
+    halves = [("point", "<i4"), ("keypoint", "<f4", 2), ("score", "<f4"), ("descriptor", "<f2", 128)]
+    vectors = content[rows.offset + rows.nbytes :]
+    with open(file, "wb") as stream:
+        np.save(stream, rows.astype(halves))
+        stream.write(vectors)
+    assert tpsfm.Map(root).localize(photo).status == "localized"
+    assert file.read_bytes() == content
 
 
 class Near(Matcher):

@@ -153,7 +153,7 @@ def test_the_turn_between_two_photos_is_seen(photo, extractor):
 def test_a_preview_of_a_file_is_that_of_its_pixels_seen_upright(courtyard, extractor, tmp_path):
     photo = read_photo(courtyard / "images" / "view_000.jpg")
     (level,) = previews.preview(extractor, photo, 100, 1)
-    assert level.image_size == (100, 75) and level.descriptors.dtype == np.float16
+    assert level.image_size == (100, 75) and level.descriptors.dtype == np.int8
     assert max(photo.decode(least=100).shape) < max(photo.size)  # and not all of it is decoded
 
 
@@ -239,7 +239,7 @@ def test_likely_pairs_are_the_most_alike_whatever_the_rows_at_a_time(monkeypatch
     none = np.zeros((9, 2), np.float32)
 
     def level():
-        return tpsfm.Features(none, none[:, 0], rng.normal(size=(9, 8)).astype(np.float16), (1, 1))
+        return tpsfm.Features(none, none[:, 0], rng.normal(size=(9, 8)).astype(np.float32), (1, 1))
 
     photos = {f"{i:03}": [level() for _ in range(8)] for i in range(40)}
     vocabulary = train_vocabulary(rng.normal(size=(500, 8)).astype(np.float32), size=4)

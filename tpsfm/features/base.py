@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,8 @@ class Features:
         keypoints: float32 [N, 2], xy in pixels of the image as decoded; the centre of the top-left pixel
             is (0, 0).
         scores: float32 [N], detection scores, higher is better, in descending order.
-        descriptors: float32 [N, D], unit L2 norm; where a matcher prepared it, a tensor of its type and device.
+        descriptors: float32 [N, D], unit L2 norm; int8 where they are `packed`; where a matcher prepared them, a tensor
+            of its type and device.
         image_size: (width, height) in pixels.
     """
 
@@ -51,6 +52,27 @@ class Features:
     def select(self, index: np.ndarray | slice) -> Features:
         """The features at `index` (a boolean mask [N], integers or a slice)."""
         return Features(self.keypoints[index], self.scores[index], self.descriptors[index], self.image_size)
+
+    def packed(self) -> Features:
+        """Their descriptors in 8 bits a number, as they are stored and sent: the greatest number of each is ±127.
+
+        The similarity of two descriptors changes by some 0.001. Packed ones stay as they are.
+        """
+        if self.descriptors.dtype in (np.int8, np.float16):
+            return self
+        greatest = np.abs(self.descriptors).max(1, keepdims=True, initial=0)
+        steps = self.descriptors * (127 / np.maximum(greatest, np.float32(1e-30)))
+        return replace(self, descriptors=np.rint(steps).astype(np.int8))
+
+    def unpacked(self) -> Features:
+        """Their descriptors as float32 of unit norm; those that an earlier tpsfm packed as float16 keep their values.
+
+        What is packed again after that is the same, byte for byte.
+        """
+        numbers = self.descriptors.astype(np.float32)
+        if self.descriptors.dtype == np.int8:  # sums of squares of small integers are exact, whatever adds them up
+            numbers /= np.sqrt(np.maximum(np.einsum("nd,nd->n", numbers, numbers), 1))[:, None]
+        return replace(self, descriptors=numbers)
 
 
 class Extractor(ABC):

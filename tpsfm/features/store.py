@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import numpy as np
 from tpsfm.features.base import Features
 from tpsfm.io.container import Container
 
+log = logging.getLogger("tpsfm")
+
 
 class FeatureStore(Container):
     """Local features and global descriptors of images, one group an image, as hloc reads them.
 
     A group, named by the image's path, holds `keypoints` float32 [N, 2], `scores` float32 [N], `descriptors`
-    float16 [D, N] and `image_size` int32 [2]; and `global_descriptor` float32 [G] where there is one.
+    int8 [D, N] and `image_size` int32 [2]; and `global_descriptor` float32 [G] where there is one. A descriptor over
+    its norm is the unit vector that was stored (see `Features.packed`). Stores of before have float16 instead.
     Keys say what a group was made from: a caller that wants another key makes it anew.
     """
 
@@ -44,15 +48,18 @@ class FeatureStore(Container):
         return self._keys.get((name, "record"))
 
     def write(self, name: str, features: Features, key: str) -> None:
-        """Store an image's features in place of any it had; its global descriptor, made from those, goes too.
+        """Store an image's features, packed, in place of any it had; its global descriptor, made from those, goes too.
 
         Raises:
             TpsfmError: the file can't be written.
         """
+        first = self.names()[:1] if not self._changed else []
+        if any(self.read_packed(other).descriptors.dtype == np.float16 for other in first):
+            log.warning("%s is of an earlier tpsfm: its descriptors keep their 16 bits, new ones get 8", self.path)
         arrays = (
             np.asarray(features.keypoints, np.float32),
             np.asarray(features.scores, np.float32),
-            np.asarray(features.descriptors, np.float16).T,
+            features.packed().descriptors.T,
             np.asarray(features.image_size, np.int32),
         )
         self._drop(name, "global_record", ["global_descriptor"])
@@ -64,9 +71,12 @@ class FeatureStore(Container):
         Raises:
             TpsfmError: the store has none, or they are damaged.
         """
+        return self.read_packed(name).unpacked()
+
+    def read_packed(self, name: str) -> Features:
+        """An image's features with their descriptors as they are stored; raises as `read` does."""
         keypoints, scores, descriptors, size = self._get(name, "record", list(self._arrays))
-        descriptors = np.ascontiguousarray(descriptors.T, np.float32)
-        return Features(keypoints, scores, descriptors, (int(size[0]), int(size[1])))
+        return Features(keypoints, scores, np.ascontiguousarray(descriptors.T), (int(size[0]), int(size[1])))
 
     def count(self, name: str) -> int:
         """How many keypoints an image has; raises as `read` does where it has no features."""

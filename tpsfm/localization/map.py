@@ -190,7 +190,7 @@ class Map:
         map clearly better than at other turns; 0 where there is no such turn."""
         votes = []
         for level in preview(self.extractor, pixels):
-            level = replace(level, descriptors=level.descriptors.astype(np.float32))
+            level = level.unpacked()
             images = self._retrieve(level, retrieved)[:VOTING_IMAGES] if len(level) else []
             votes.append(len(np.unique(match_landmarks(level, self._landmarks, images, self.matcher).keypoints)))
         best = int(np.argmax(votes))

@@ -77,7 +77,7 @@ class Matching(Stage):
                 jobs = ((pair, (matcher, *both, self.screening_keypoints)) for pair, both in pairs_of)
                 matched = in_parallel(match_screened, jobs)
             else:
-                pairs_of = pair_features(lambda name: remote.packed(features.read(name)), todo, memory)
+                pairs_of = pair_features(features.read_packed, todo, memory)
                 matched = cluster.run(remote.match, pairs_of, self, extractor, matcher.fingerprint, batch=remote.PAIRS)
             for done, (pair, matches) in enumerate(matched, kept + 1):
                 table.write(pair, matches, keys[pair])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ def preview(extractor: Extractor, photo: Photo | np.ndarray, side: int = LONGER_
         turns: how many of the eight.
 
     Returns:
-        The strongest features at each turn, descriptors float16 [N, D], in pixels of the copy that is not turned.
+        The strongest features at each turn, packed, in pixels of the copy that is not turned.
 
     Raises:
         TpsfmError: the photo can't be read.
@@ -59,8 +58,7 @@ def preview(extractor: Extractor, photo: Photo | np.ndarray, side: int = LONGER_
         small = shrunk(photo, side)
     strongest = np.arange(KEYPOINTS)
     found = (upright_features(extractor, small, None, 1, turn=turn * 360 / TURNS) for turn in range(turns))
-    levels = (level.select(strongest[: len(level)]) for level in found)
-    return [replace(level, descriptors=level.descriptors.astype(np.float16)) for level in levels]
+    return [level.select(strongest[: len(level)]).packed() for level in found]
 
 
 def previews(
@@ -105,11 +103,12 @@ def relative_turn(first: Preview, second: Preview) -> tuple[float, int]:
     """
     from tpsfm.matching.nearest import mutual_nearest
 
+    first, second = ([level.unpacked() for level in levels] for levels in (first, second))
     matches: list[list[np.ndarray]] = [[] for _ in range(TURNS)]  # x and y in the first and second photo
     for i in range(min(len(first), 2)):
         for turn in range(TURNS):
             one, other = first[i], second[(i + turn) % TURNS]
-            index, _ = mutual_nearest(one.descriptors.astype("f4"), other.descriptors.astype("f4"), ratio=RATIO)
+            index, _ = mutual_nearest(one.descriptors, other.descriptors, ratio=RATIO)
             matches[turn].append(np.hstack([one.keypoints[index[:, 0]], other.keypoints[index[:, 1]]]))
     votes = np.array([sum(map(len, found)) for found in matches])
     best = int(votes.argmax())
@@ -166,10 +165,10 @@ def sample_pairs(previews: Mapping[str, Preview], vocabulary: Vocabulary | None)
 
 def _global_descriptors(previews: Sequence[Preview], vocabulary: Vocabulary) -> np.ndarray:
     """Global descriptors float32 [N, turns, G] of previews of as many turns."""
-    return np.array([[vocabulary.describe(level.descriptors.astype("f4")) for level in levels] for levels in previews])
+    return np.array([[vocabulary.describe(level.unpacked().descriptors) for level in levels] for levels in previews])
 
 
 def _trained(previews: Mapping[str, Preview]) -> Vocabulary:
     from tpsfm.retrieval.vlad import train_vocabulary
 
-    return train_vocabulary(np.concatenate([levels[0].descriptors for levels in previews.values()], dtype="f4"))
+    return train_vocabulary(np.concatenate([levels[0].unpacked().descriptors for levels in previews.values()]))

@@ -50,7 +50,7 @@ def _extract(extractor: Extractor, photo: Photo, content: bytes, mask: np.ndarra
             pixels = replace(photo, path=copy).decode()
         except TpsfmError as error:
             return TpsfmError(str(error).replace(str(copy), photo.name))
-    return packed(features_of(extractor, photo, pixels, mask))
+    return features_of(extractor, photo, pixels, mask).packed()
 
 
 def features_of(extractor: Extractor, photo: Photo, pixels: np.ndarray, mask: np.ndarray | None) -> Features:
@@ -58,11 +58,6 @@ def features_of(extractor: Extractor, photo: Photo, pixels: np.ndarray, mask: np
     from tpsfm.features.upright import upright_features
 
     return upright_features(extractor, pixels, mask, photo.orientation, photo.size, photo.turn)
-
-
-def packed(features: Features) -> Features:
-    """Features as they are sent: their descriptors in the type in which they are stored."""
-    return replace(features, descriptors=features.descriptors.astype(np.float16))
 
 
 def match(
@@ -92,8 +87,7 @@ def match(
     for pair in pairs:
         for one in pair:
             if id(one) not in prepared:
-                whole = replace(one, descriptors=one.descriptors.astype(np.float32))
-                prepared[id(one)] = matcher.prepare(whole)
+                prepared[id(one)] = matcher.prepare(one.unpacked())
         first, second = (prepared[id(one)] for one in pair)
         found.append(match_screened(matcher, first, second, stage.screening_keypoints))
     return found
