@@ -1,6 +1,7 @@
 """Photos that are turned against each other: found out, mapped, localized."""
 
 import logging
+import shutil
 
 import cv2
 import numpy as np
@@ -223,7 +224,13 @@ def test_photos_of_features_that_bear_rotation_are_not_looked_at(turned_photos, 
 def test_all_photos_are_looked_at_where_the_verified_pairs_leave_parts(turned_photos, tmp_path, monkeypatch, caplog):
     """The sample misses the turned photos; without turns they match no other."""
     caplog.set_level(logging.INFO, "tpsfm")
-    monkeypatch.setattr(turns, "SAMPLE_TURN", 360)
+    look, samples = turns.Turns._is_any_turned, []
+
+    def missing_at_first(self, extractor, photos, sample, progress):
+        samples.append(list(sample))
+        return len(samples) > 1 and look(self, extractor, photos, sample, progress)
+
+    monkeypatch.setattr(turns.Turns, "_is_any_turned", missing_at_first)
     workspace = tpsfm.reconstruct(turned_photos[0] / "images", tmp_path / "map", align=False)
     assert len(workspace.manifest["turns"]) == 3
     assert any("leave the photos in" in line for line in logged(caplog))
@@ -232,6 +239,21 @@ def test_all_photos_are_looked_at_where_the_verified_pairs_leave_parts(turned_ph
     again = tpsfm.reconstruct(turned_photos[0] / "images", tmp_path / "map", align=False)
     assert len(again.manifest["turns"]) == 3
     assert (workspace.root / "mapped" / "images.bin").stat().st_mtime_ns == before
+
+
+def test_a_photo_of_another_place_is_looked_at_alone_and_once(courtyard, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "tpsfm")
+    images = shutil.copytree(courtyard / "images", tmp_path / "images")
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    cv2.imwrite(str(images / "zz.png"), cv2.GaussianBlur(noise, (0, 0), 2))
+    looked, original = [], previews.preview
+    monkeypatch.setattr(previews, "preview", lambda *a: looked.append((a[1].name, a[3])) or original(*a))
+    for _ in range(2):
+        workspace = tpsfm.reconstruct(images, tmp_path / "map", align=False)
+    assert workspace.manifest["stages"]["turns"]["counts"] == {"turned": 0, "all": False, "apart": ["zz.png"]}
+    photos = len(workspace.manifest["photos"])
+    assert len(looked) == 2 * photos  # the sample's copies and these, of the first run alone
+    assert [name for name, turn_count in looked[photos:] if turn_count > 1] == ["zz.png"]
 
 
 def test_likely_pairs_are_the_most_alike_whatever_the_rows_at_a_time(monkeypatch):

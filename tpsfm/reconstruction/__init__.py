@@ -67,7 +67,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
                 stages.pairs.run(workspace, progress)
                 stages.matching.run(workspace, progress)
                 stages.verification.run(workspace, progress)
-                if not stages.turns.may_have_missed(workspace):
+                if not stages.turns.may_have_missed(workspace, progress):
                     break
             stages.mapping.run(workspace, progress)
             stages.alignment.run(workspace, progress)

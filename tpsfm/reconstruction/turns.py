@@ -25,7 +25,7 @@ from tpsfm.photos import Photo
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.previews import LONGER_SIDE, TURNS, likely_pairs, previews, relative_turn, sample_pairs
-from tpsfm.reconstruction.stage import Done, Stage, option
+from tpsfm.reconstruction.stage import Done, Stage, option, photo_records
 
 STEP = 15  # degrees to which turns are rounded
 TOLERANCE = 12  # degrees that a photo may keep to be turned by quarters, which leave every pixel as it is
@@ -69,7 +69,11 @@ class Turns(Stage):
         is_enough = self.looked_at_all(workspace) or not self.turned
         if "turns" in workspace.manifest and self._is_done(workspace, key, workspace.run) and is_enough:
             return None
-        every = bool(self.turned or workspace.manifest.get("turns")) or self._is_any_turned(extractor, photos, progress)
+        every = bool(self.turned or workspace.manifest.get("turns"))
+        if not every:
+            names = sorted(photos)
+            sample = names[min(SAMPLE_EVERY, len(names)) // 2 :: SAMPLE_EVERY]
+            every = self._is_any_turned(extractor, photos, sample, progress)
         relative = self._relative_turns(extractor, photos, progress) if every else {}
         found = workspace.manifest["turns"] = agree(photos, relative)
         if every:
@@ -80,8 +84,11 @@ class Turns(Stage):
         """Whether all photos were looked at, not a sample alone."""
         return workspace.manifest["stages"].get(self.name, {}).get("counts", {}).get("all", False)
 
-    def may_have_missed(self, workspace: Workspace) -> bool:
-        """Whether only a sample of the photos was looked at, and their verified pairs leave them in several parts."""
+    def may_have_missed(self, workspace: Workspace, progress: Progress | None = None) -> bool:
+        """Whether photos that the verified pairs leave apart from the others are turned, where a sample wasn't.
+
+        Some of each such part are looked at from all sides.
+        """
         from tpsfm.colmap import PairTable
 
         if self.turned is not None or self.name not in workspace.manifest["stages"] or self.looked_at_all(workspace):
@@ -89,21 +96,29 @@ class Turns(Stage):
         with PairTable(workspace.database) as table:
             _, inliers = table.counts()
         connected = [pair for pair, count in inliers.items() if count >= CONNECTED]
-        parts = len(components(workspace.manifest["photos"], connected))
-        if parts > 1:
-            log.info("turns: the verified pairs leave the photos in %d parts; looking at all photos", parts)
-        return parts > 1
+        parts = components(workspace.manifest["photos"], connected)
+        apart = sorted(name for part in parts[1:] for name in sorted(part)[::SAMPLE_EVERY])
+        counts = workspace.manifest["stages"][self.name]["counts"]
+        if counts.get("apart", []) == apart:
+            return False
+        log.info("turns: the verified pairs leave the photos in %d parts; looking at %d photos", len(parts), len(apart))
+        photos = photo_records(workspace, workspace.manifest["photos"])
+        if self._is_any_turned(Extraction.recorded(workspace).extractor(), photos, apart, progress or Progress()):
+            return True
+        counts["apart"] = apart
+        workspace.save()
+        return False
 
     def of_all(self) -> Turns:
         """The stage that looks at all photos."""
         return replace(self, turned=True)
 
-    def _is_any_turned(self, extractor: Extractor, photos: Mapping[str, Photo], progress: Progress) -> bool:
+    def _is_any_turned(
+        self, extractor: Extractor, photos: Mapping[str, Photo], sample: Iterable[str], progress: Progress
+    ) -> bool:
         """Whether any photo of a sample is turned against one that looks like it."""
-        names = sorted(photos)
-        sample = names[min(SAMPLE_EVERY, len(names)) // 2 :: SAMPLE_EVERY]
-        turns = dict.fromkeys(names, 1) | dict.fromkeys(sample, TURNS)
-        with progress.bar(self.title, len(names)) as update:
+        turns = dict.fromkeys(photos, 1) | dict.fromkeys(sample, TURNS)
+        with progress.bar(self.title, len(photos)) as update:
             copies = previews(extractor, photos, SAMPLE_SIDE, turns, update)
         for one, other in sample_pairs(copies, extractor.vocabulary):
             degrees, margin = relative_turn(copies[other][:1], copies[one])
