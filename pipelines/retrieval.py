@@ -58,13 +58,14 @@ def pool(data: Path, distractors: Path | None, maps: Path, limits: Limits) -> tu
         covisibility and by known cameras.
     """
     from tpsfm.features.store import FeatureStore
+    from tpsfm.features.tpr import TPR
 
     shared: dict[str, Any] = {
         "max_keypoints": limits.max_keypoints,
         "max_size": limits.max_size,
         "weights": limits.weights,
     }
-    extractor = tpsfm.load_extractor("tpr", **shared)
+    extractor = tpsfm.load_extractor("tpr", **shared, **TPR.map_options)  # as `reconstruct` and `localize` extract
     if extractor.vocabulary is None:
         raise tpsfm.TpsfmError(f"{limits.weights}: these weights have no vocabulary for global descriptors")
     describe = extractor.vocabulary.describe
