@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tpsfm.errors import TpsfmError
 
 if TYPE_CHECKING:
+    from tpsfm.adaptation import adapt
     from tpsfm.alignment.matches import AlignedMatches, align_matches
     from tpsfm.colmap import read_model
     from tpsfm.features import Extractor, Features, load_extractor
@@ -43,6 +44,7 @@ __all__ = [
     "Stages",
     "TpsfmError",
     "Workspace",
+    "adapt",
     "align_matches",
     "load_extractor",
     "localize",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "tpsfm.adaptation": ("adapt",),
     "tpsfm.alignment.matches": ("AlignedMatches", "align_matches"),
     "tpsfm.features": ("Extractor", "Features", "load_extractor"),
     "tpsfm.colmap": ("read_model",),

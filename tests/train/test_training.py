@@ -238,7 +238,7 @@ def test_it_learns(photo_folder, tmp_path, objective, accuracy, rank):
     overrides = [*LEARN, *(f"loss.{name}={weight}" for name, weight in objective.items())]
     trainer = Trainer(photo_folder, load_config("s", overrides), tmp_path / "w.safetensors")
     trainer.run()
-    pairs = Views(96, same_camera_fraction=0).draw(trainer.photos, 48, 0.3, generator_for("smoke"))
+    pairs = Views(96, same_camera_fraction=0).draw(trainer.data.photos, 48, 0.3, generator_for("smoke"))
     network, vocabulary = load_weights(tmp_path / "w.safetensors")
     assert validate(network, pairs)["accuracy"] > accuracy
     row = list(csv.DictReader((tmp_path / "w.csv").open()))[-1]

@@ -30,6 +30,7 @@ _MODULES = {
     "view": "results",
     "localize": "localize",
     "train": "train",
+    "adapt": "train",
     "networks": "train",
 }
 

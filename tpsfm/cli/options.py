@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import Field, fields
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,7 +75,7 @@ def example(text: str) -> Callable[[Command], Command]:
     """Add an example to a command's help."""
 
     def add(command: Command) -> Command:
-        command.__doc__ = f"{command.__doc__}\n\n\b\nExample:\n  {text}"
+        command.__doc__ = f"{cleandoc(command.__doc__ or '')}\n\n\b\nExample:\n  {text}"
         return command
 
     return add

@@ -1,4 +1,4 @@
-"""`tpsfm train`: features of one's own from plain photos."""
+"""`tpsfm train`, `adapt` and `networks`: features of one's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tpsfm.cli import terminal
 from tpsfm.cli.options import FOLDER, common_options, example
 from tpsfm.errors import TpsfmError
 
@@ -31,23 +32,69 @@ def train_(
     curves for TensorBoard (.curves) and a checkpoint, from which --resume goes on exactly. Several GPUs:
     torchrun --no-python --nproc-per-node 4 tpsfm train ...
     """
-    import logging
-
     import tpr
     from tpr.config import ConfigError
     from tpr.engine import TrainingStopped
 
     from tpsfm.device import choose_device
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logging.getLogger("tpr").addHandler(handler)
+    _show_warnings()
     choose_device(device)
     try:
         figures = tpr.train(images, config, out, resume, list(overrides), device, licence)
     except (ConfigError, TrainingStopped) as error:
         raise TpsfmError(str(error)) from error
     click.echo(f"{out}: matching accuracy {figures.get('accuracy', float('nan')):.3f} on photos that were held out")
+
+
+@click.command("adapt")
+@click.argument("out", type=FOLDER)
+@click.option("--to", type=FOLDER, help="Weights to write; OUT/adapted.safetensors if left out.")
+@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Of training.")
+@click.option("--photos", type=FOLDER, help="Folder of other photos to train on as well, so that less is forgotten.")
+@common_options("device")
+@example(
+    "tpsfm adapt map/\n  tpsfm reconstruct photos/ better/ --weights map/adapted.safetensors     # or localize in it"
+)
+def adapt_(out: Path, to: Path | None, steps: int, photos: Path | None, device: str) -> None:
+    """Train the features of the map in OUT on, on its own photos: a few minutes on two cores.
+
+    Photos that show the same points of the map are pairs to learn real changes of viewpoint and light from, beside
+    warps of each. Some photos are held out and tell what was gained: how they are localized among their neighbours
+    before and after. Run again, it goes on from the checkpoint beside the weights.
+    """
+    from tpsfm.adaptation import FORGOTTEN, adapt
+
+    _show_warnings()
+    progress = terminal()
+    found = adapt(out, to, steps, photos, device, progress=progress)
+    before, after = found.before, found.after
+    progress.say(
+        f"trained on          {found.pairs} pairs of {found.photos} photos; held out: {', '.join(found.held_out)}"
+    )
+    progress.say(f"{'held-out photos':20}{'before':>10}{'after':>10}")
+    for label, name in (("registered", "registered"), ("matches", "matches"), ("inliers", "inliers")):
+        progress.say(f"  {label:18}{getattr(before, name):10,}{getattr(after, name):10,}")
+    progress.say(f"  {'error, pixels':18}{before.error:10.3f}{after.error:10.3f}")
+    progress.say(f"{'points of the others':20}{before.points:10,}{after.points:10,}")
+    progress.say(f"{'accuracy on warps':20}{before.accuracy:10.3f}{after.accuracy:10.3f}")
+    if after.accuracy < before.accuracy - FORGOTTEN:
+        progress.say(
+            f"forgotten           accuracy fell by {before.accuracy - after.accuracy:.3f}, more than {FORGOTTEN}"
+        )
+    gain = after.inliers / max(before.inliers, 1) - 1
+    if after.registered < before.registered or gain <= 0:
+        progress.say(f"no gain             {gain:+.1%} inliers: keep the weights that the map has")
+    progress.say(f"weights             {found.weights}   ({gain:+.1%} inliers; use it: --weights)")
+
+
+def _show_warnings() -> None:
+    """Of the learner, on the terminal."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("tpr").addHandler(handler)
 
 
 @click.command("networks")

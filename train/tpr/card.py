@@ -37,7 +37,8 @@ def cpu_lines() -> list[str]:
 
 def sources(paths: list[Path], folder: Path) -> dict[str, int]:
     """How many photos come from each folder below `folder`."""
-    counts = Counter(path.parent.relative_to(folder).as_posix() for path in paths)
+    parents = (path.parent for path in paths)
+    counts = Counter(p.relative_to(folder).as_posix() if p.is_relative_to(folder) else p.as_posix() for p in parents)
     return {name if name != "." else folder.name: count for name, count in sorted(counts.items())}
 
 
@@ -56,8 +57,8 @@ def licences(folder: Path, stated: str | None) -> list[str]:
 
 def write_card(trainer: Trainer) -> Path:
     """Write `<out>.md` beside a trained network's weights."""
-    config, folder = trainer.config, trainer.folder
-    photos = sources(trainer.photos.paths, folder)
+    config, data = trainer.config, trainer.data
+    photos = sources(data.photos.paths, data.folder)
     seconds = trainer.seconds
     lines = [
         f"# {trainer.out.name}",
@@ -68,15 +69,16 @@ def write_card(trainer: Trainer) -> Path:
         "",
         "## Data",
         "",
-        f"{len(trainer.photos)} photos ({len(trainer.photos.skipped)} skipped):",
+        f"{len(data.photos)} photos ({len(data.photos.skipped)} skipped):",
         "",
         "| source | photos |",
         "|---|---|",
         *[f"| {name} | {count} |" for name, count in photos.items()],
         "",
+        *([f"{len(data.matched)} pairs of them share landmarks of a map.", ""] if data.matched else []),
         "Licences:",
         "",
-        *[f"- {line}" for line in licences(folder, trainer.licence)],
+        *[f"- {line}" for line in licences(data.folder, trainer.licence)],
         "",
         "## Training",
         "",

@@ -89,7 +89,7 @@ class Run:
         prefetch: draw the next views in a second thread.
         bfloat16, compile: run the encoders in bfloat16, through torch.compile: for GPUs.
         channels_last: keep channels innermost in memory.
-        vocabulary: centres of the descriptors that are stored with the weights, for retrieval; 0: none.
+        vocabulary: centres of the descriptors that are stored with the weights, for retrieval; 0: those of `start`.
     """
 
     minutes: float = 3.0
@@ -178,6 +178,7 @@ def check(config: Config) -> None:
         (views.warp.zoom >= 1, "views.warp.zoom must be at least 1"),
         (0 < views.warp.scale[0] <= views.warp.scale[1], "views.warp.scale must be two ascending numbers above 0"),
         (0 <= views.same_camera_fraction <= 1, "views.same_camera_fraction must be in [0, 1]"),
+        (0 <= views.landmark_fraction <= 1, "views.landmark_fraction must be in [0, 1]"),
         (8 <= config.method.points <= views.size**2 // 32, "method.points must be in [8, views.size² / 32]"),
         (config.method.temperature > 0, "method.temperature must be above 0"),
         (config.method.order >= 2 and config.method.order % 2 == 0, "method.order must be an even number above 0"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -13,25 +12,25 @@ from pathlib import Path
 
 import torch
 
-from tpr.cameras import fixed_cameras, held_out_sites, site
 from tpr.card import write_card
 from tpr.config import Config, ConfigError, differences, plain
+from tpr.data import Data, read_folder
+from tpr.landmarks import LandmarkViews
 from tpr.learner import Labels, Learner
 from tpr.monitor import Monitor, peak_memory
 from tpr.networks import Network, build_network
-from tpr.pairs import ViewPair
+from tpr.pairs import LandmarkPair, MixedPair, Pair, ViewPair
 from tpr.parallel import Processes
-from tpr.photos import Photos, find_photos, split
 from tpr.projection import start_projection
 from tpr.randomness import generator_for
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
-from tpr.validation import hours_pairs, validate, validation_pairs
+from tpr.validation import validate
+from tpr.vlad import Vocabulary
 from tpr.vocabulary import build_vocabulary
 from tpr.weights import WeightsError, load_weights, save_weights
 
 log = logging.getLogger("tpr")
 
-MIN_PHOTOS = 12
 CHECK = 10
 STATISTICS = 8  # batches that batch statistics are measured on
 
@@ -40,25 +39,26 @@ class TrainingStopped(RuntimeError):
     """Training can't go on; the message says why and where the last good state is."""
 
 
-def start_from(network: Network, weights: str) -> bool:
+def start_from(network: Network, weights: str) -> tuple[bool, Vocabulary | None]:
     """Give a network the parameters of a weights file.
 
     Returns:
-        Whether all were there; the file may be of a network without the projection that this one has.
+        Whether all were there; the file may be of a network without the projection that this one has. And the
+        vocabulary in it.
 
     Raises:
         ConfigError: the file can't be used, or is of another network.
     """
     try:
-        given = load_weights(weights)[0].state_dict()
-        missing, unexpected = network.load_state_dict(given, strict=False)
+        given, vocabulary = load_weights(weights)
+        missing, unexpected = network.load_state_dict(given.state_dict(), strict=False)
     except WeightsError as error:
         raise ConfigError(f"start: {error}") from error
     except RuntimeError as error:
         raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
     if unexpected or not all(name.startswith("projection.") for name in missing):
         raise ConfigError(f"start={weights}: weights of another network than is to be trained")
-    return not missing
+    return not missing, vocabulary
 
 
 class Trainer:
@@ -68,7 +68,7 @@ class Trainer:
     random state, and the views of the next step can be drawn while this one is learned from.
 
     Args:
-        photos: the folder of plain photos.
+        photos: the folder of plain photos, or what is to be learned from.
         config: the experiment.
         out: the weights file to write; `<out>.checkpoint`, `.csv`, `.curves` and `.md` lie beside it.
         device: "auto", "cpu", "cuda" or "cuda:1".
@@ -79,22 +79,32 @@ class Trainer:
     """
 
     def __init__(
-        self, photos: str | Path, config: Config, out: str | Path, device: str = "cpu", licence: str | None = None
+        self,
+        photos: str | Path | Data,
+        config: Config,
+        out: str | Path,
+        device: str = "cpu",
+        licence: str | None = None,
     ):
-        self.config, self.out, self.folder, self.licence = config, Path(out), Path(photos), licence
+        self.config, self.out, self.licence = config, Path(out), licence
         self.processes = Processes(device)
         self.device = self.processes.device
         plan = config.optimization
         if plan.batch % self.processes.count:
             raise ConfigError(f"optimization.batch={plan.batch} can't be shared by {self.processes.count} processes")
-        self.load_photos()
+        self.data = photos if isinstance(photos, Data) else read_folder(Path(photos), config, self.device)
+        self.landmarks = LandmarkViews(config.views, self.data.matched, config.method.points)
         torch.manual_seed(config.seed)
         try:
             network = build_network(config.network.name, **config.network.options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"network: {error}") from error
-        if config.start and not start_from(network, config.start):
-            start_projection(network, self.photos)
+        self.vocabulary: Vocabulary | None = None
+        if config.start:
+            whole, self.vocabulary = start_from(network, config.start)
+            if not whole:
+                self.vocabulary = None
+                start_projection(network, self.data.photos)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
         self.learner.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # not in its stub
@@ -107,30 +117,6 @@ class Trainer:
         self.step, self.seconds, self.waited = 0, 0.0, 0.0
         self.figures: dict[str, float] = {}
         self.sums: dict[str, float] = {}
-
-    def load_photos(self) -> None:
-        """Read the photos and set some aside for validation."""
-        config, paths = self.config, find_photos(self.folder)
-        cameras = fixed_cameras(paths, config.cameras)
-        if config.cameras and not cameras:
-            raise ConfigError(f"cameras='{config.cameras}': found in no path of a photo below {self.folder}")
-        sites = held_out_sites(cameras, config.validation.sites)
-        elsewhere = {path for path, camera in cameras.items() if site(camera) in sites}
-        train, held_out = split([path for path in paths if path not in elsewhere], self.folder, config.validation.share)
-        self.photos = Photos(train, device=self.device, cameras=cameras)
-        validation = Photos(held_out, device=self.device)
-        good = len(self.photos) + len(validation)
-        if good < MIN_PHOTOS or not len(validation):
-            skipped = len(paths) - good
-            raise ConfigError(
-                f"{self.folder}: {good} usable photos ({skipped} skipped) are too few; give at least {MIN_PHOTOS}, "
-                "50 are a good start"
-            )
-        names = "\n".join(path.relative_to(self.folder).as_posix() for path in self.photos.paths)
-        self.digest = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
-        self.pairs = validation_pairs(validation, config.validation.size, config.validation.pairs)
-        unseen = Photos(sorted(elsewhere), device=self.device, cameras=cameras)
-        self.hours = hours_pairs(unseen, config.validation.hours_size, config.validation.hours)
 
     @property
     def checkpoint(self) -> Path:
@@ -148,7 +134,7 @@ class Trainer:
             "figures": self.figures,
             "sums": self.sums,
             "config": plain(self.config),
-            "photos": self.digest,
+            "photos": self.data.digest,
             "processes": self.processes.count,
         }
 
@@ -180,8 +166,8 @@ class Trainer:
         other = differences({**found, "run": None}, {**given, "run": None})
         if other:
             raise ConfigError(f"{self.checkpoint} is of another configuration: {'; '.join(other[:3])}")
-        if state["photos"] != self.digest:
-            raise ConfigError(f"{self.checkpoint} is of other photos than are below {self.folder} now")
+        if state["photos"] != self.data.digest:
+            raise ConfigError(f"{self.checkpoint} is of other photos than are below {self.data.folder} now")
         if state["processes"] != self.processes.count:
             raise ConfigError(f"{self.checkpoint} is of a run with {state['processes']} processes; give as many")
         self.learner.load_state_dict(state["learner"])
@@ -190,12 +176,19 @@ class Trainer:
         for name in ("step", "seconds", "waited", "figures", "sums"):
             setattr(self, name, state[name])
 
-    def draw(self, step: int) -> ViewPair:
-        """This process's share of the pairs of a step."""
-        plan = self.config.optimization
+    def draw(self, step: int) -> Pair:
+        """This process's share of the pairs of a step: warps of photos, and photos that share landmarks."""
+        plan, views = self.config.optimization, self.config.views
         generator = generator_for(self.config.seed, "views", self.processes.rank, step)
         strength = curriculum(step, plan.steps, plan.strength)
-        return self.config.views.draw(self.photos, plan.batch // self.processes.count, strength, generator)
+        count = plan.batch // self.processes.count
+        real = round(views.landmark_fraction * count) if self.data.matched else 0
+        parts: list[ViewPair | LandmarkPair] = []
+        if real < count:
+            parts.append(views.draw(self.data.photos, count - real, strength, generator))
+        if real:
+            parts.append(self.landmarks.draw(self.data.photos, real, strength, generator))
+        return parts[0] if len(parts) == 1 else MixedPair(*parts)
 
     def draw_typical(self) -> list[torch.Tensor]:
         """Images like those that are trained on, always the same: what batch statistics are measured on."""
@@ -203,7 +196,7 @@ class Trainer:
         found = []
         for index in range(STATISTICS):
             generator = generator_for(self.config.seed, "statistics", self.processes.rank, index)
-            pair = self.config.views.draw(self.photos, count, self.config.optimization.strength[1], generator)
+            pair = self.config.views.draw(self.data.photos, count, self.config.optimization.strength[1], generator)
             found.append(torch.cat([pair.first, pair.second]))
         return found
 
@@ -214,7 +207,7 @@ class Trainer:
         buffers = [*self.learner.target.buffers(), *self.learner.target_project.buffers()]
         self.processes.average([buffer for buffer in buffers if buffer.is_floating_point()])
 
-    def update(self, pair: ViewPair) -> dict[str, torch.Tensor]:
+    def update(self, pair: Pair) -> dict[str, torch.Tensor]:
         """One step of training; returns the terms of the loss, on the device."""
         plan, step = self.config.optimization, self.step
         soft = self.config.method.labels is Labels.generation
@@ -222,7 +215,8 @@ class Trainer:
             self.measure_statistics()
             self.learner.begin_generation()
         if not self.learner.fixed and step >= self.config.method.fixed_after * plan.steps:
-            self.measure_statistics()
+            if step > 0 or not self.config.start:
+                self.measure_statistics()
             self.learner.fix_statistics()
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate * warmup_cosine(step, plan.steps, plan.warmup)
@@ -325,9 +319,9 @@ class Trainer:
         means |= {name: self.latest[name] for name in ("rank", "spread")}
         self.sums = {}
         self.measure_statistics()
-        self.figures = validate(self.learner.target, self.pairs)
-        if self.hours is not None:
-            across = validate(self.learner.target, self.hours, limit=256, batch=8)
+        self.figures = validate(self.learner.target, self.data.pairs)
+        if self.data.hours is not None:
+            across = validate(self.learner.target, self.data.hours, limit=256, batch=8)
             self.figures |= {"hours": across["accuracy"], "hours_mma3": across["mma3"]}
         waiting = self.waited / self.seconds
         usage = {"images_per_second": speed, "waiting": waiting, "memory_gib": peak_memory(self.device)}
@@ -338,6 +332,8 @@ class Trainer:
         if not self.processes.first:
             return
         network, size = self.config.network, self.config.run.vocabulary
-        vocabulary = build_vocabulary(self.learner.target, self.photos, size, self.config.seed) if size else None
+        vocabulary = self.vocabulary
+        if size:
+            vocabulary = build_vocabulary(self.learner.target, self.data.photos, size, self.config.seed)
         save_weights(self.out, self.learner.target, network.name, network.options, vocabulary)
         write_card(self)

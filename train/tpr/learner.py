@@ -28,7 +28,7 @@ from tpr.losses.spread import (
     whitened,
 )
 from tpr.networks import Dense, Network
-from tpr.pairs import LandmarkPair, ViewPair, draw_points
+from tpr.pairs import Pair, draw_points
 
 WINDOW = 8
 
@@ -89,7 +89,8 @@ class Method:
         joint: whether the prediction loss moves the scores that weigh it, or not.
         weighted_after: the share of the run after which the scores weigh the points, in the prediction loss and in
             invariance and decorrelation: at the start of training they mean nothing yet.
-        fixed_after: the share of the run after which batch normalization uses fixed statistics.
+        fixed_after: the share of the run after which batch normalization uses fixed statistics; 0: from the start,
+            those of the weights that the run starts from.
     """
 
     points: int = 128
@@ -225,7 +226,7 @@ class Learner(nn.Module):
         return F.normalize(change(descriptors, valid) if change else descriptors, dim=-1)
 
     def forward(
-        self, pair: ViewPair | LandmarkPair, generator: torch.Generator, alpha: float = 0.0, weighted: bool = True
+        self, pair: Pair, generator: torch.Generator, alpha: float = 0.0, weighted: bool = True
     ) -> dict[str, Tensor]:
         """The weighted terms of the loss; 'loss' is their sum.
 
@@ -313,7 +314,7 @@ class Learner(nn.Module):
             logits = sample(dense.reliability, where, self.online.stride)
         return reliability_loss(logits[..., 0], similarity, valid.repeat(2, 1))
 
-    def detection(self, pair: ViewPair | LandmarkPair, logits: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def detection(self, pair: Pair, logits: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of the detector, unweighted."""
         w = self.weights
         first, second = logits.chunk(2)

@@ -6,7 +6,9 @@ any point lies in the other view) and `warp` (the other view's map seen from thi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,6 +96,43 @@ class LandmarkPair:
     def correspondences(self, logits: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """The first `count` landmarks."""
         return self.points[:, :count], self.partners[:, :count], self.valid[:, :count]
+
+
+class MixedPair:
+    """Pairs of several kinds in one batch, which share its statistics: those of a few landmarks alone are noise.
+
+    Args:
+        parts: the pairs, in their order in the batch; views of one size, landmarks padded to one number.
+    """
+
+    def __init__(self, *parts: ViewPair | LandmarkPair):
+        self.parts = parts
+        self.first = torch.cat([part.first for part in parts])
+        self.second = torch.cat([part.second for part in parts])
+
+    def match(self, points: Tensor, margin: float = 2.0) -> tuple[Tensor, Tensor]:
+        """As each part says."""
+        return self.joined([part.match(one, margin) for part, one in self.each(points)])
+
+    def warp(self, values: Tensor, margin: float = 2.0) -> tuple[Tensor, Tensor]:
+        """As each part says."""
+        return self.joined([part.warp(one, margin) for part, one in self.each(values)])
+
+    def correspondences(self, logits: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """As each part says."""
+        return self.joined([part.correspondences(one, count, generator) for part, one in self.each(logits)])
+
+    def each(self, values: Tensor) -> Iterator[tuple[ViewPair | LandmarkPair, Tensor]]:
+        """The parts with their rows of a tensor [B, ...]."""
+        return zip(self.parts, values.split([len(part.first) for part in self.parts]), strict=True)
+
+    @staticmethod
+    def joined(results: Sequence[tuple[Tensor, ...]]) -> tuple[Any, ...]:
+        """The rows of all parts."""
+        return tuple(torch.cat(one) for one in zip(*results, strict=True))
+
+
+Pair = ViewPair | LandmarkPair | MixedPair
 
 
 def draw_points(logits: Tensor, count: int, generator: torch.Generator, margin: int = 4) -> Tensor:

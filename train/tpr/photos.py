@@ -7,6 +7,7 @@ half a minute and 1.2 MB each.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -48,6 +49,7 @@ class Photos:
         min_size: the least shorter side, in pixels.
         device: where they are kept.
         cameras: the fixed camera of each photo that has one.
+        read: gives the pixels of a file and their scale, as `read_reduced` does.
 
     Attributes:
         paths, levels: file and pyramid of each photo.
@@ -65,6 +67,7 @@ class Photos:
         min_size: int = 160,
         device: str | torch.device = "cpu",
         cameras: dict[Path, str] | None = None,
+        read: Callable[[Path, int], tuple[np.ndarray, float]] | None = None,
     ):
         self.device = torch.device(device)
         self.paths: list[Path] = []
@@ -74,7 +77,7 @@ class Photos:
         self.skipped: list[Path] = []
         for path in paths:
             try:
-                image, scale = read_reduced(path, max_size)
+                image, scale = (read or read_reduced)(path, max_size)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 self.skip(path, f"it can't be read ({str(error).splitlines()[0]})")
                 continue

@@ -27,12 +27,15 @@ class Views:
         warp, light: what happens to them at full strength.
         same_camera_fraction: the share of pairs whose views come from two photos of one fixed camera, where `photos`
             has such.
+        landmark_fraction: the share of each batch that is of two photos with landmarks in common, where a map tells
+            them; see `tpr.landmarks`.
     """
 
     size: int = 128
     warp: Warp = field(default_factory=Warp)
     light: Light = field(default_factory=Light)
     same_camera_fraction: float = 0.1
+    landmark_fraction: float = 0.5
 
     def draw(self, photos: Photos, batch: int, strength: float, generator: torch.Generator) -> ViewPair:
         """A batch of pairs from photos drawn at random.

@@ -7,10 +7,12 @@ import json
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from tpr.networks import Network, build_network
 from tpr.vlad import Vocabulary
@@ -62,14 +64,11 @@ def ordered(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
-def load_weights(path: str | Path) -> tuple[Network, Vocabulary | None]:
-    """Build the network that a file of weights is for, on the CPU, in evaluation mode.
-
-    Returns:
-        The network and its vocabulary, None where it has none.
+def read_weights(path: str | Path) -> tuple[tuple[str, dict[str, Any]], dict[str, Tensor]]:
+    """The network that a file of weights is for, as its name and options, and the tensors in it.
 
     Raises:
-        WeightsError: the file is missing, truncated, or not of a network known here.
+        WeightsError: the file is missing, truncated, or not of a network.
     """
     path = Path(path)
     if not path.is_file():
@@ -82,15 +81,28 @@ def load_weights(path: str | Path) -> tuple[Network, Vocabulary | None]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); copy it again") from error
     if "network" not in metadata:
         raise WeightsError(f"{path}: these aren't weights of a TPR network (no 'network' in their metadata)")
+    return (metadata["network"], json.loads(metadata.get("options", "{}"))), tensors
+
+
+def load_weights(path: str | Path) -> tuple[Network, Vocabulary | None]:
+    """Build the network that a file of weights is for, on the CPU, in evaluation mode.
+
+    Returns:
+        The network and its vocabulary, None where it has none.
+
+    Raises:
+        WeightsError: the file is missing, truncated, or not of a network known here.
+    """
+    (name, options), tensors = read_weights(path)
     found = {attribute: tensors.pop(key).float().numpy() for attribute, key in VOCABULARY.items() if key in tensors}
     vocabulary = Vocabulary(**found) if found else None
     tensors = {RENAMED.sub("reliability_head.", key): value for key, value in tensors.items()}
     try:
-        network = build_network(metadata["network"], **json.loads(metadata.get("options", "{}")))
+        network = build_network(name, **options)
         network.load_state_dict(tensors)
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: they don't fit the network '{metadata['network']}': {reason}") from error
+        raise WeightsError(f"{path}: they don't fit the network '{name}': {reason}") from error
     channels_last = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
     return channels_last, vocabulary
 
