@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,11 @@ import numpy as np
 import pytest
 
 import tpsfm
-from tpsfm.colmap import PairTable
+from tpsfm.colmap import PairTable, read_model
+from tpsfm.evaluation.poses import aligned_errors, load_poses
 from tpsfm.features.store import FeatureStore
+from tpsfm.progress import Progress
+from tpsfm.reconstruction import stage
 
 COMMAND = [sys.executable, "-m", "tpsfm", "reconstruct"]
 LIMITS = ["--max-keypoints", "1000", "--threads", "1", "--features", "sift"]
@@ -163,3 +167,41 @@ def test_a_reason_names_no_photo_that_is_gone(courtyard, tmp_path):
     (folder / "the same noise.png").unlink()
     workspace = tpsfm.reconstruct(folder, out, max_keypoints=1000, threads=1, features="sift")
     assert "the same noise.png" not in workspace.manifest["left_out"]["noise.png"]
+
+
+class Killed(Exception):
+    pass
+
+
+class KilledAt(Progress):
+    """Stops the mapping where so many photos are registered; notes the counts that it hears of."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.heard = count, []
+
+    @contextmanager
+    def bar(self, title, total=None):
+        def update(done, total):
+            if title == "map":
+                self.heard.append(done)
+                if done == self.count:
+                    raise Killed
+
+        yield update
+
+
+def test_a_long_mapping_goes_on_from_its_last_whole_snapshot(courtyard, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "MANY", 10)
+    options = {"features": "sift", "max_keypoints": 1000, "threads": 1, "align": False}
+    with pytest.raises(Killed):
+        tpsfm.reconstruct(courtyard / "images", tmp_path, progress=KilledAt(8), **options)
+    snapshots = sorted((tmp_path / "snapshots").glob("*/*"))
+    assert 1 <= len(snapshots) <= 3
+    (snapshots[-1] / "images.bin").write_bytes(b"cut off")
+    again = KilledAt(-1)
+    workspace = tpsfm.reconstruct(courtyard / "images", tmp_path, progress=again, **options)
+    assert min(again.heard) >= 6 and max(again.heard) == 10
+    assert not (tmp_path / "snapshots").exists()
+    found = read_model(workspace.sparse).images
+    metres, degrees = aligned_errors(load_poses(courtyard / "gt.json"), found)
+    assert len(found) == 10 and np.median(metres) < 0.05 and np.median(degrees) < 0.2

@@ -15,6 +15,7 @@ from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.one_point import are_from_one_point
 from tpsfm.colmap.reader import read_model
+from tpsfm.colmap.snapshots import Snapshots, Steps
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import replace_folder
 from tpsfm.pairs.selection import components
@@ -57,6 +58,7 @@ def reconstruct_auto(
     progress: Callable[[int], None] | None = None,
     fixed: Collection[int] = (),
     adjusting: int = 1,
+    snapshots: Path | None = None,
 ) -> tuple[list[Path], str]:
     """Incremental mapping, and global mapping where that leaves parts.
 
@@ -65,7 +67,8 @@ def reconstruct_auto(
     kept; the log "tpsfm" says so.
 
     Args:
-        database, images, output, seed, threads, progress, fixed: as for `reconstruct_incremental`.
+        database, images, output, seed, threads, progress, fixed, adjusting, snapshots: as for
+            `reconstruct_incremental`.
 
     Returns:
         The model folders, largest first, and which mapper made them: "incremental" or "global".
@@ -74,7 +77,8 @@ def reconstruct_auto(
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
     together = _largest_part(database)
-    models, mapper = _incremental(database, images, seed, threads, progress, fixed, adjusting), "incremental"
+    models = _incremental(database, images, seed, threads, progress, fixed, adjusting, snapshots=snapshots)
+    mapper = "incremental"
     if _size(models)[0] < _MOST * together and (models or not are_from_one_point(database)):
         _log.warning("%d of %d connected photos are in one model: mapping globally", _size(models)[0], together)
         others = _global(database, images, seed, fixed)
@@ -93,6 +97,7 @@ def reconstruct_incremental(
     progress: Callable[[int], None] | None = None,
     fixed: Collection[int] = (),
     adjusting: int = 1,
+    snapshots: Path | None = None,
 ) -> list[Path]:
     """Register photo after photo, starting from a good pair.
 
@@ -109,6 +114,8 @@ def reconstruct_incremental(
         progress: called with the number of photos registered so far in the model that is growing.
         fixed: ids of cameras whose intrinsics stay as they are in the database.
         adjusting: threads of bundle adjustment; with more than one the last bits differ from run to run.
+        snapshots: folder of snapshots of this mapping, from which it goes on where it was killed; None makes none. The
+            last bits of the map then differ.
 
     Returns:
         The model folders, largest first; none where no pair of photos could start a model, or all were taken from one
@@ -117,7 +124,7 @@ def reconstruct_incremental(
     Raises:
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
-    models = _incremental(database, images, seed, threads, progress, fixed, adjusting)
+    models = _incremental(database, images, seed, threads, progress, fixed, adjusting, snapshots=snapshots)
     return write_models(models, Path(output), images, threads)
 
 
@@ -174,13 +181,19 @@ def _incremental(
     fixed: Collection[int],
     adjusting: int,
     names: Collection[str] = (),
+    snapshots: Path | None = None,
 ) -> list:
     """COLMAP's reconstructions, the largest first; of some photos alone where their names are given."""
     connected = _connected(database, names)
     only_pairs = _largest_part(database, names) == 2  # else a point of two views alone waits for a third
 
-    def run(folder: str, options: dict[str, Any], mapper: dict[str, Any]) -> list:
-        steps = _Steps(progress)
+    kept = None if snapshots is None else Snapshots(snapshots, connected)
+
+    def run(folder: str, options: dict[str, Any], mapper: dict[str, Any], kept: Snapshots | None = None) -> list:
+        begun = kept.best() if kept else None
+        if begun:
+            _log.info("going on with a map of %d photos", begun[1])
+        steps = Steps(progress, kept, begun[1] if begun else 0)
         pycolmap.set_random_seed(seed)
         models = pycolmap.incremental_mapping(
             database,
@@ -190,6 +203,7 @@ def _incremental(
                 {
                     **_OPTIONS,
                     **options,
+                    **(kept.options if kept else {}),
                     "num_threads": adjusting,  # of bundle adjustment: several change its sums from run to run
                     "random_seed": seed,
                     "constant_cameras": set(fixed),
@@ -198,13 +212,14 @@ def _incremental(
                     "triangulation": {"random_seed": seed, "ignore_two_view_tracks": not only_pairs},
                 }
             ),
+            input_path=begun[0] if begun else "",
             initial_image_pair_callback=steps.start,
             next_image_callback=steps.next,
         )
         return _credible(models, database)
 
     with tempfile.TemporaryDirectory() as folder:  # COLMAP wants to write each model; ours go to `output`
-        models = run(folder, {}, {}) if connected else []
+        models = run(folder, {}, {}, kept) if connected else []
         from_one_point = not models and are_from_one_point(database)  # then no other try gives a map
         if connected and _registered(models) < _FEW * connected and not from_one_point:
             before = _registered(models)
@@ -257,23 +272,6 @@ def _credible(models: dict, database: str | Path) -> list:
             len(models),
         )
     return found
-
-
-class _Steps:
-    """Counts registered photos from COLMAP's callbacks, which carry no arguments."""
-
-    def __init__(self, progress: Callable[[int], None] | None):
-        self.progress = progress
-        self.count = 0
-
-    def start(self) -> None:
-        self.count = 1
-        self.next()
-
-    def next(self) -> None:
-        self.count += 1
-        if self.progress is not None:
-            self.progress(self.count)
 
 
 def _connected(database: str | Path, names: Collection[str] = ()) -> int:

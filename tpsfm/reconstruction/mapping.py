@@ -76,6 +76,7 @@ class Mapping(Stage):
             return None
         images, count = workspace.images, len(photo_keys(workspace))
         mapper, adjusting = self.mapper, self.adjusting_threads(count)
+        snapshots = workspace.root / "snapshots" / key if self.may_differ(count) else None
         with progress.bar(self.title, count) as update, _database(workspace) as database:
             arguments = (database, images, workspace.mapped, self.seed, self.threads)
             step = lambda done: update(done, count)  # noqa: E731
@@ -96,9 +97,11 @@ class Mapping(Stage):
             elif mapper == "global":
                 models = colmap.reconstruct_global(*arguments, fixed)
             elif mapper == "auto":
-                models, mapper = colmap.reconstruct_auto(*arguments, step, fixed, adjusting)
+                models, mapper = colmap.reconstruct_auto(*arguments, step, fixed, adjusting, snapshots)
             else:
-                models, mapper = colmap.reconstruct_incremental(*arguments, step, fixed, adjusting), "incremental"
+                models = colmap.reconstruct_incremental(*arguments, step, fixed, adjusting, snapshots)
+                mapper = "incremental"
+        shutil.rmtree(workspace.root / "snapshots", ignore_errors=True)
         if not models:  # an earlier run's
             shutil.rmtree(workspace.mapped, ignore_errors=True)
         counts = {"models": len(models), "mapper": mapper}

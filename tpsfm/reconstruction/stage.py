@@ -173,9 +173,13 @@ class Stage(ABC):
 
     def adjusting_threads(self, photos: int) -> int:
         """Threads of a bundle adjustment of so many photos: more than one change its sums from run to run."""
-        if self.deterministic or photos < MANY:
+        if not self.may_differ(photos):
             return 1
         return self.threads if self.threads > 0 else os.cpu_count() or 1
+
+    def may_differ(self, photos: int) -> bool:
+        """Whether the last bits of a map of so many photos may differ from run to run."""
+        return not self.deterministic and photos >= MANY
 
     def _cluster(self, progress: Progress) -> Cluster | None:
         """The workers that the options name, None where they name none."""

@@ -1,0 +1,75 @@
+"""Snapshots of a map that COLMAP's incremental mapper is making, from which a run that was killed goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tpsfm.colmap.reader import read_model
+from tpsfm.errors import TpsfmError
+
+_SHARE = 40  # a snapshot each time that so many a part of the photos came to the map
+_KEPT = 2  # the last one may not be whole
+
+
+class Snapshots:
+    """The snapshots of one mapping, in a folder of their own.
+
+    A map made from one is as good as one made at once; their last bits differ.
+
+    Args:
+        folder: made where it is missing.
+        photos: how many there are to map.
+    """
+
+    def __init__(self, folder: Path, photos: int) -> None:
+        self.folder = folder
+        self.every = max(1, photos // _SHARE)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """COLMAP's."""
+        return {"snapshot_path": str(self.folder), "snapshot_frames_freq": self.every}
+
+    def best(self) -> tuple[Path, int] | None:
+        """The snapshot of the most photos that is whole, and how many; None where there is none."""
+        found = []
+        for number, folder in enumerate(self._all()):
+            with suppress(TpsfmError):
+                found.append((len(read_model(folder).images), number, folder))
+        return max(found)[2:] + max(found)[:1] if found else None
+
+    def prune(self) -> None:
+        """Delete all but the last."""
+        for folder in self._all()[:-_KEPT]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        """In the order in which they were made, which COLMAP names them by."""
+        return sorted(folder for folder in self.folder.iterdir() if folder.is_dir())
+
+
+class Steps:
+    """Counts registered photos from COLMAP's callbacks, which carry no arguments, and deletes earlier snapshots."""
+
+    def __init__(self, progress: Callable[[int], None] | None, snapshots: Snapshots | None, begun: int) -> None:
+        self.progress = progress
+        self.snapshots = snapshots
+        self.begun = begun  # photos that were registered before
+        self.count = 0
+
+    def start(self) -> None:
+        self.count = self.begun - 1 if self.begun else 1
+        self.begun = 0
+        self.next()
+
+    def next(self) -> None:
+        self.count += 1
+        if self.snapshots is not None:
+            self.snapshots.prune()
+        if self.progress is not None:
+            self.progress(self.count)
