@@ -19,7 +19,8 @@ from tpr.networks import build_network
 from tpr.weights import load_weights, save_weights, shipped_weights
 
 from tpsfm import TpsfmError
-from tpsfm.adaptation import Scene, adapt, seen_pixels, seen_places
+from tpsfm.adaptation import adapt
+from tpsfm.adaptation.scene import Scene, seen_pixels, seen_places
 from tpsfm.cli import main
 from tpsfm.photos import read_photo
 from tpsfm.reconstruction.report import open_map
@@ -88,7 +89,7 @@ def test_it_goes_on_where_it_was_stopped(untrained_map, monkeypatch):
     whole = untrained_map / "whole.safetensors"
     arguments = {"steps": 6, "overrides": SHORT}
     with monkeypatch.context() as patch:
-        patch.setattr(Scene, "figures", lambda *_: None)
+        patch.setattr("tpsfm.adaptation.measure", lambda *_: None)
         adapt(untrained_map, whole, **arguments)
         run = Trainer.run
         patch.setattr(Trainer, "run", lambda trainer: run(trainer, until=3))
