@@ -26,12 +26,27 @@ def test_outliers_of_kilometres_are_left_out():
     assert fit.rmse()[0] == pytest.approx(np.sqrt(2), abs=0.4)
 
 
-@pytest.mark.parametrize("shape, said", [((0, 0, 0), "within"), ((1, 0, 0), "on a line"), ((1, 1, 0), "")])
-def test_positions_that_do_not_determine_it(shape, said):
+@pytest.mark.parametrize(
+    "shape, said, tilt", [((0, 0, 0), "within", np.inf), ((1, 0, 0), "", np.inf), ((1, 1, 0), "", 0)]
+)
+def test_positions_that_do_not_determine_it(shape, said, tilt):
     source, _ = positions()
     source = source * shape
     fit = fit_positions(source, TRUTH(source) + np.random.default_rng(1).normal(0, 0.5, source.shape), LIMIT)
     assert said in fit.objection and bool(said) == bool(fit.objection)
+    assert fit.tilt == pytest.approx(tilt, abs=0.01)
+
+
+def test_a_turn_about_the_line_keeps_the_positions_on_it():
+    source, _ = positions()
+    source = source * (1, 0, 0)
+    fit = fit_positions(source, TRUTH(source), LIMIT)
+    turned = fit.turned(0.3)
+    np.testing.assert_allclose(turned.transform(source), TRUTH(source), atol=1e-6)
+    np.testing.assert_allclose(turned.residuals, 0, atol=1e-6)
+    beside = np.array([0.0, 0, 1])
+    there, here = turned.transform(beside), fit.transform(beside)
+    assert np.linalg.norm(there - here) == pytest.approx(2 * 7.0 * np.sin(0.15), rel=1e-6)
 
 
 def test_three_that_agree_are_needed():

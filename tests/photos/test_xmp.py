@@ -28,6 +28,17 @@ def test_an_rtk_drone(tmp_path):
         assert catalog["a.jpg"] == first and first.gps_deviation == photo.gps_deviation
 
 
+def test_up_by_the_gimbal(tmp_path):
+    def up(roll, pitch):
+        said = f'drone-dji:GimbalRollDegree="{roll:+.2f}" drone-dji:GimbalPitchDegree="{pitch:+.2f}"'
+        return read_photo(written(tmp_path / "a.jpg", said)).up
+
+    assert up(0, -90) == pytest.approx((0, 0, -1), abs=1e-9)  # looks down
+    assert up(0, 0) == pytest.approx((0, -1, 0), abs=1e-9)
+    assert up(90, 0) == pytest.approx((-1, 0, 0), abs=1e-9)  # its right side is below
+    assert read_photo(written(tmp_path / "a.jpg", FIXED)).up is None
+
+
 @pytest.mark.parametrize("flag", ["0", "16", "none"])
 def test_deviations_of_no_rtk_solution_are_unknown(tmp_path, flag):
     photo = read_photo(written(tmp_path / "a.jpg", FIXED.replace('"50"', f'"{flag}"')))

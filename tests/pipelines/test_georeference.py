@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.georeference import LUND, SIZE, strip, write_checks, write_positions
+from pipelines.georeference import LUND, SIZE, strip, write_points, write_positions
 from tpsfm.colmap.geodesy import to_enu
 from tpsfm.demo.dataset import write_truth
 from tpsfm.evaluation.poses import load_poses
@@ -32,10 +32,10 @@ def test_check_points_are_where_the_photos_show_them(truth, tmp_path):
     poses, views = truth
     K = views["000.jpg"].K
     camera = Camera("PINHOLE", *SIZE, [K[0, 0], K[1, 1], K[0, 2], K[1, 2]])
-    path = write_checks(tmp_path / "check.txt", poses, poses)
+    path = write_points(tmp_path / "check.txt", poses, poses, 25)
     points = read_ground_points(path, list(poses))
     found = find_in_map(points, Model.of_cameras({poses["000.jpg"].camera_id: camera}, poses), path)
     assert len(found) > 15
     for point in points:
         if point.name in found:
-            assert to_enu(np.array([point.place]), LUND)[0] == pytest.approx(found[point.name], abs=0.01)
+            assert to_enu(np.array([point.place]), LUND)[0] == pytest.approx(found[point.name].place, abs=0.01)

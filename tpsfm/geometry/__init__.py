@@ -2,7 +2,7 @@
 
 from tpsfm.geometry.camera import CAMERA_MODELS, Camera, rescale_matrix, rescale_points
 from tpsfm.geometry.model import Model, summary
-from tpsfm.geometry.motion import Pose, Sim3, quaternion, rotation_angle, rotation_matrix
+from tpsfm.geometry.motion import Pose, Sim3, quaternion, rotation_about, rotation_angle, rotation_matrix
 
 __all__ = [
     "CAMERA_MODELS",
@@ -13,6 +13,7 @@ __all__ = [
     "quaternion",
     "rescale_matrix",
     "rescale_points",
+    "rotation_about",
     "rotation_angle",
     "rotation_matrix",
     "summary",

@@ -96,6 +96,12 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
     return wxyz if wxyz[0] >= 0 else -wxyz
 
 
+def rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
+    """float64 [3, 3]: a turn about an axis [3] of length 1 by an angle in radians, counterclockwise from its tip."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return cos * np.eye(3) + sin * np.cross(np.eye(3), axis) + (1 - cos) * np.outer(axis, axis)
+
+
 def rotation_angle(rotation: np.ndarray) -> float:
     """Radians; atan2 keeps its precision at small angles, where the arc cosine of the trace loses half the digits."""
     twist = rotation - rotation.T

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tpsfm.geometry.motion import Sim3
+from tpsfm.geometry.motion import Sim3, rotation_about
 
 _TRIALS = 2000
-_MAX_TILT = np.radians(10)  # the error of the rotation about the positions' longest axis that is still good enough
+_UNKNOWNS = 7  # of a similarity, by which residuals are too small
 _MIN_SPREAD = 3.0  # a scale needs positions spread by so many times their residuals
 
 
@@ -19,15 +19,31 @@ class Fit:
 
     Attributes:
         transform: from the first to the others.
+        positions: float64 [N, 3], the first after it.
         inliers: bool [N].
-        residuals: float64 [N, 3], the others less the transformed.
-        objection: what is wrong with it, "" if nothing.
+        residuals: float64 [N, 3], the others less `positions`.
+        line: float64 [3], the direction of the inliers' longest axis, of length 1.
+        tilt: standard deviation of the turn about it in radians; infinite where they lie on a line.
+        objection: what else is wrong with it, "" if nothing.
     """
 
     transform: Sim3
+    positions: np.ndarray
     inliers: np.ndarray
     residuals: np.ndarray
+    line: np.ndarray
+    tilt: float
     objection: str = ""
+
+    def turned(self, angle: float) -> Fit:
+        """The same, turned about the inliers' longest axis by an angle in radians."""
+        rotation, middle = rotation_about(self.line, angle), self.positions[self.inliers].mean(0)
+        turn = Sim3(1.0, rotation, middle - rotation @ middle)
+        old, positions = self.transform, turn(self.positions)
+        transform = Sim3(old.scale, rotation @ old.rotation, turn(old.translation))
+        return replace(
+            self, transform=transform, positions=positions, residuals=self.residuals + self.positions - positions
+        )
 
     def rmse(self) -> tuple[float, float]:
         """Of the inliers: over the first two axes together, and over the third."""
@@ -64,8 +80,8 @@ def fit_positions(source: np.ndarray, target: np.ndarray, max_error: np.ndarray,
         if (again == best).all():
             break
         best = again
-    fit = Fit(transform, best, target - transform(source))
-    return Fit(fit.transform, fit.inliers, fit.residuals, _objection(transform(source[best]), fit))
+    positions = transform(source)
+    return _described(Fit(transform, positions, best, target - positions, np.zeros(3), np.inf))
 
 
 def _cost(transform: Sim3, source: np.ndarray, target: np.ndarray, max_error: np.ndarray) -> np.ndarray:
@@ -73,16 +89,16 @@ def _cost(transform: Sim3, source: np.ndarray, target: np.ndarray, max_error: np
     return np.minimum((((target - transform(source)) / max_error) ** 2).max(1), 1)
 
 
-def _objection(positions: np.ndarray, fit: Fit) -> str:
-    """What is wrong with a fit whose inliers are at `positions` after the transform, free of the target's errors."""
-    horizontal, vertical = fit.rmse()
-    error = np.hypot(horizontal, vertical) / np.sqrt(3)  # along one axis
-    spread = np.linalg.svd(positions - positions.mean(0), compute_uv=False) / np.sqrt(len(positions))
-    if spread[0] < 1e-3 or spread[0] < _MIN_SPREAD * error / np.sqrt(len(positions)):
-        return f"the positions lie within {2 * spread[0]:.2g} m, too close together for their errors of {error:.2g} m"
-    if spread[1] < 1e-3 * spread[0] or error / (np.sqrt(len(positions)) * spread[1]) > _MAX_TILT:
-        return (
-            "the positions lie on a line, about which the map could turn; give ground control points beside it, or more"
-            " exact positions"
-        )
-    return ""
+def _described(fit: Fit) -> Fit:
+    """A fit with its line, what the positions tell of the turn about it, and the objection."""
+    count = int(fit.inliers.sum())
+    inliers, residuals = fit.positions[fit.inliers], fit.residuals[fit.inliers]
+    _, spread, axes = np.linalg.svd(inliers - inliers.mean(0), full_matrices=False)
+    long, wide = spread[:2] / np.sqrt(count)
+    error = float(np.sqrt((residuals**2).mean()))  # along one axis
+    objection = ""
+    if long < 1e-3 or long < _MIN_SPREAD * error / np.sqrt(count):
+        objection = f"the positions lie within {2 * long:.2g} m, too close together for their errors of {error:.2g} m"
+    across = np.sqrt(((residuals @ np.cross(axes[0], axes[1])) ** 2).sum() / max(count - _UNKNOWNS / 3, 1))
+    tilt = np.inf if wide <= 1e-3 * long else across / (np.sqrt(count) * wide)
+    return replace(fit, line=axes[0], tilt=float(tilt), objection=objection)

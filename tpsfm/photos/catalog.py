@@ -157,6 +157,6 @@ def _to_json(photo: Photo) -> dict[str, Any]:
 
 
 def _photo(name: str, values: dict[str, Any]) -> Photo:
-    for key in ("gps", "gps_deviation", "levels"):
-        values[key] = None if values[key] is None else tuple(values[key])
+    for key in ("gps", "gps_deviation", "up", "levels"):
+        values[key] = None if values.get(key) is None else tuple(values[key])
     return Photo(**values, name=name)

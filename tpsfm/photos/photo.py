@@ -36,6 +36,7 @@ class Photo:
         gps: (latitude, longitude) in degrees, altitude in metres (nan where unknown), WGS84; or None.
         gps_deviation: its standard deviation east, north and up in metres, nan where unknown; or None.
         relative_altitude: metres above take-off by a drone's XMP; or None.
+        up: what is up in the camera's frame (x right, y down, z ahead) by a drone's gimbal; or None.
         turn: degrees clockwise, beyond what `orientation` says, by which it is seen as other photos are.
         name: its path below the folder of photos, with '/'.
         digest: hex digest of the file's content.
@@ -55,6 +56,7 @@ class Photo:
     gps: tuple[float, float, float] | None = None
     gps_deviation: tuple[float, float, float] | None = None
     relative_altitude: float | None = None
+    up: tuple[float, float, float] | None = None
     turn: int = 0
     name: str = ""
     digest: str = ""
@@ -131,6 +133,7 @@ def read_photo(path: Path, name: str = "") -> Photo:
                     deep=is_deep(image),
                     gps_deviation=xmp.deviation(dji) or photo.gps_deviation,
                     relative_altitude=dji.get("RelativeAltitude"),
+                    up=xmp.up_by_gimbal(dji),
                 )
     except OSError as error:
         raise TpsfmError(f"cannot read image {path}: {error.strerror or error}") from error

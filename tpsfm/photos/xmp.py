@@ -1,4 +1,4 @@
-"""What a drone writes into a photo's XMP beside its EXIF: the height above take-off, and how good its position is."""
+"""What a drone writes into a photo's XMP beside its EXIF: height above take-off, accuracy, how its gimbal hung."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def deviation(dji: dict[str, float]) -> tuple[float, float, float] | None:
     if dji.get("RtkFlag") not in _RTK or min(values) <= 0:
         return None
     return values[0], values[1], values[2]
+
+
+def up_by_gimbal(dji: dict[str, float]) -> tuple[float, float, float] | None:
+    """What is up, in the frame of the camera (x right, y down, z ahead), of length 1; None where it isn't told."""
+    if not {"GimbalPitchDegree", "GimbalRollDegree"} <= dji.keys():
+        return None
+    pitch, roll = (math.radians(dji[f"Gimbal{axis}Degree"]) for axis in ("Pitch", "Roll"))  # pitch: -90 looks down
+    return -math.cos(pitch) * math.sin(roll), -math.cos(pitch) * math.cos(roll), math.sin(pitch)

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,6 @@ import numpy as np
 from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Model
-from tpsfm.geometry.robust import Fit, fit_positions
 from tpsfm.io.atomic import replace_folder, write_atomic
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.photos import Photo, file_digest
@@ -25,27 +24,16 @@ from tpsfm.progress import Progress
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.ground_control import find_in_map, read_ground_points
 from tpsfm.reconstruction.mapping import Mapping
+from tpsfm.reconstruction.placement import Placement, Upright, adjust, place, stand_upright, usable
 from tpsfm.reconstruction.stage import Done, Photos, Stage, key_of, option, photo_keys, photo_records, problem_of
+from tpsfm.reconstruction.upright import turn_upright
 from tpsfm.reconstruction.world import FILE, residual_rows, rmse_of, world_content
 
-METHOD = 2  # counts up where the same positions give another result
+METHOD = 3  # counts up where the same positions give another result
 OWN_FRAME = "own_frame"  # folder in `sparse` of a map that was moved, as it was before
 _GPS_ERROR, _GCP_ERROR = (10.0, 10.0, 20.0), (3.0, 3.0, 6.0)  # metres, of an inlier east, north and up
-_LEAST_DEVIATION = 0.005  # metres of a position that is told by its residuals
-_ROUNDS = 2  # of adjustment, where the residuals of the first tell the deviations of the second
 
 log = logging.getLogger("tpsfm")
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What positions gave: the fit to metres about an origin, of those names; whether no altitude was known."""
-
-    fit: Fit
-    origin: np.ndarray
-    names: list[str]
-    given: np.ndarray
-    level: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +41,9 @@ class Georeference(Stage):
     """Moves the largest model of `sparse` to metres east, north and up of an origin, and writes georeference.json.
 
     A similarity from the map's own frame is found from three positions or more: of ground control points, else of
-    photos. The map is then adjusted to its observations and the photos' positions, each weighted by its deviation: one
-    that is known, else that of the residuals, apart for the horizontal and the vertical.
+    photos. Where they lie on a line, the photos tell which way is up. The map is then adjusted to its observations and
+    the positions, each weighted by its deviation: one that is known, else that of the residuals, apart for the
+    horizontal and the vertical.
 
     Without positions, or where they don't determine it, the map stays in its own frame, and so does a map of known
     poses. `run` raises TpsfmError instead where georeferencing is required or positions are given in a file.
@@ -71,7 +60,9 @@ class Georeference(Stage):
     gps: Path | None = option(
         None, "CSV of positions in place of EXIF's: name,lat,lon,alt[,std_east,std_north,std_up].", path=True
     )
-    position_priors: bool = option(True, "Adjust the map to the photos' positions, weighted by their deviation.")
+    position_priors: bool = option(
+        True, "Adjust the map to the positions of photos or points, weighted by their deviation."
+    )
     gcp: Path | None = option(None, "Ground control points, OpenDroneMap's gcp_list.txt.", path=True)
     gcp_check: Path | None = option(None, "Ground control points to measure the map by, likewise.", path=True)
 
@@ -106,7 +97,7 @@ class Georeference(Stage):
         own = _own_frame(workspace)
         try:
             stays = self.georeference == "off" or (known_poses and not self._required)
-            found = None if stays else self._fit(read_model(own), positions)
+            found = None if stays else self._place(workspace, read_model(own), positions)
         except TpsfmError as problem:
             if self._required:
                 raise
@@ -133,8 +124,8 @@ class Georeference(Stage):
             )
         return positions
 
-    def _fit(self, model: Model, positions: dict[str, Position]) -> _Found | None:
-        """The fit of a map in its own frame to the positions; None if they are too few.
+    def _place(self, workspace: Workspace, model: Model, positions: dict[str, Position]) -> Placement | None:
+        """A map in its own frame placed by positions; None if they are too few.
 
         Raises:
             TpsfmError: they give nothing.
@@ -142,38 +133,33 @@ class Georeference(Stage):
         if self.gcp is not None:
             points = read_ground_points(self.gcp, list(model.images))
             known = {point.name: point.place for point in points}
-            source = find_in_map(points, model, self.gcp)
+            source = {name: point.place for name, point in find_in_map(points, model, self.gcp).items()}
             what, limit = "ground control points that two photos of the map show", _GCP_ERROR
         else:
             source = {name: pose.center for name, pose in model.images.items() if name in positions}
             known = {name: position.place for name, position in positions.items()}
             what, limit = "photos of the map with a GPS position", _GPS_ERROR
-        level = sum(math.isfinite(known[name][2]) for name in source) < 3
-        names = [name for name in source if level or math.isfinite(known[name][2])]
+        names, _ = usable(source, known)
         if len(names) < 3:
             if not self._required:
                 return None
             raise TpsfmError(f"there are {len(names)} {what}; at least three are needed")
-        given = np.array([known[name] for name in names])
-        if level:  # the photos are taken to be at one height
-            given[:, 2] = np.nanmean(given[:, 2]) if np.isfinite(given[:, 2]).any() else 0.0
-        here = np.array([source[name] for name in names])
-        fit, origin = _fit_places(here, given, np.array(limit), self.seed)
-        if self.gps is not None and self.gcp is None and (np.abs(given[:, 1]) <= 90).all():
-            self._refuse_swapped(fit, here, given[:, [1, 0, 2]])
-        if fit is None:
+        found = place(source, known, limit, self.seed)
+        if self.gps is not None and self.gcp is None and all(abs(known[name][1]) <= 90 for name in names):
+            swapped = place(source, {name: (lon, lat, up) for name, (lat, lon, up) in known.items()}, limit, self.seed)
+            if swapped is not None and not swapped.fit.objection and 2 * _spread_error(swapped) < _spread_error(found):
+                raise TpsfmError(
+                    f"{self.gps} fits the map better with latitude and longitude swapped; swap its columns"
+                )
+        if found is None:
             raise TpsfmError(f"no three of the {len(names)} {what} agree with the map")
-        if fit.objection:
-            raise TpsfmError(fit.objection)
-        return _Found(fit, origin, names, given, level)
-
-    def _refuse_swapped(self, fit: Fit | None, here: np.ndarray, swapped: np.ndarray) -> None:
-        other, _ = _fit_places(here, swapped, np.array(_GPS_ERROR), self.seed)
-        if other is not None and not other.objection and (fit is None or 2 * _spread_error(other) < _spread_error(fit)):
-            raise TpsfmError(f"{self.gps} fits the map better with latitude and longitude swapped; swap its columns")
+        if found.fit.objection:
+            raise TpsfmError(found.fit.objection)
+        rotations = {name: pose.rotation for name, pose in model.images.items()}
+        return stand_upright(found, rotations, _upright(workspace, rotations))
 
     def _move(
-        self, workspace: Workspace, own: Path, found: _Found | None, positions: dict[str, Position], adjusted: bool
+        self, workspace: Workspace, own: Path, found: Placement | None, positions: dict[str, Position], adjusted: bool
     ) -> dict[str, Any]:
         """Replace the map by the moved one, or that of its own frame; returns the content of its georeference.json."""
         from tpsfm.colmap.geodesy import transform_model
@@ -191,7 +177,7 @@ class Georeference(Stage):
         content: dict[str, Any] = {}
         if found is not None:
             transform_model(own, new, found.fit.transform)
-            content = self._measure(new, found, positions, adjusted)
+            content = self._measure(workspace, new, found, positions, adjusted)
             text = json.dumps(content, indent=1) + "\n"
             write_atomic(new / FILE, text)
         replace_folder(new, workspace.sparse)
@@ -199,15 +185,17 @@ class Georeference(Stage):
             write_atomic(workspace.root / FILE, text)
         return content
 
-    def _measure(self, folder: Path, found: _Found, positions: dict[str, Position], adjusted: bool) -> dict[str, Any]:
-        """What georeference.json tells of the map in a folder, which is adjusted to the photos' positions before."""
-        from tpsfm.colmap.geodesy import to_enu
-
+    def _measure(
+        self, workspace: Workspace, folder: Path, found: Placement, positions: dict[str, Position], adjusted: bool
+    ) -> dict[str, Any]:
+        """What georeference.json tells of the map in a folder, which is adjusted to the positions before."""
         fit, method = found.fit, "gps" if self.gcp is None else "gcp"
         content, residuals, used = world_content(found.origin, fit.transform, method), fit.residuals, fit.inliers
-        if adjusted and method == "gps":
+        if found.upright:
+            content["upright"] = {"by": found.upright, "degrees": float(np.degrees(found.tilt))}
+        if adjusted:
             content["rmse_before_adjustment"] = rmse_of(residuals[used])
-            residuals = _adjust(folder, found, positions, to_enu(found.given, found.origin))
+            residuals = self._adjust(workspace, folder, found, positions)
         rmse: dict[str, float | None] = {**rmse_of(residuals[used])}
         if found.level:
             rmse["vertical"] = None
@@ -215,6 +203,36 @@ class Georeference(Stage):
         if self.gcp_check is not None:
             content |= _check(self.gcp_check, read_model(folder), found.origin)
         return content
+
+    def _adjust(
+        self, workspace: Workspace, folder: Path, found: Placement, positions: dict[str, Position]
+    ) -> np.ndarray:
+        """Adjust the map in a folder to the positions of photos or of ground control points; the residuals [N, 3]."""
+        from tpsfm.colmap.position_priors import KnownPoint, adjust_to_points, adjust_to_positions
+
+        if self.gcp is None:
+            deviations = np.array([positions[name].deviation for name in found.names])
+
+            def hold(places: dict[str, np.ndarray], deviations: dict[str, np.ndarray]) -> None:
+                adjust_to_positions(folder, folder, places, deviations)
+
+            def find() -> dict[str, np.ndarray]:
+                return {name: pose.center for name, pose in read_model(folder).images.items()}
+
+        else:
+            gcp, deviations = self.gcp, np.full((len(found.names), 3), np.nan)
+            points = read_ground_points(gcp, list(read_model(folder).images))
+            seen = find_in_map(points, read_model(folder), gcp)
+
+            def hold(places: dict[str, np.ndarray], deviations: dict[str, np.ndarray]) -> None:
+                known = [KnownPoint(places[name], deviations[name], seen[name].sightings) for name in places]
+                adjust_to_points(folder, folder, known)
+
+            def find() -> dict[str, np.ndarray]:
+                return {name: point.place for name, point in find_in_map(points, read_model(folder), gcp).items()}
+
+        upright = _upright(workspace, read_model(folder).images)
+        return adjust(folder, found, deviations, hold, find, upright)
 
 
 def positions_of(photos: dict[str, Photo]) -> dict[str, Position]:
@@ -244,37 +262,17 @@ def _own_frame(workspace: Workspace) -> Path:
     return workspace.sparse
 
 
-def _adjust(folder: Path, found: _Found, positions: dict[str, Position], metres: np.ndarray) -> np.ndarray:
-    """Adjust the map in a folder to the positions that fit, in metres [N, 3]; returns all residuals [N, 3]."""
-    from tpsfm.colmap.position_priors import adjust_to_positions
-
-    used, residuals = found.fit.inliers, found.fit.residuals
-    known = np.array([positions[name].deviation for name in found.names])
-    for _ in range(_ROUNDS if np.isnan(known[used]).any() else 1):
-        squares = (residuals[used] ** 2).mean(0)
-        horizontal, vertical = np.sqrt([squares[:2].mean(), squares[2]]).clip(_LEAST_DEVIATION)
-        deviations = np.where(np.isnan(known), [horizontal, horizontal, vertical], known)
-        chosen = [(name, row) for row, name in enumerate(found.names) if used[row]]
-        adjust_to_positions(
-            folder, folder, {name: metres[row] for name, row in chosen}, {n: deviations[row] for n, row in chosen}
-        )
-        images = read_model(folder).images
-        residuals = metres - np.array([images[name].center for name in found.names])
-    return residuals
+def _upright(workspace: Workspace, names: Iterable[str]) -> Upright:
+    """What the photos of a workspace tell of the turn about a line."""
+    photos, turns = photo_records(workspace, names), workspace.manifest.get("turns", {})
+    return lambda line, rotations: turn_upright(line, rotations, photos, turns)
 
 
-def _fit_places(source: np.ndarray, places: np.ndarray, limit: np.ndarray, seed: int) -> tuple[Fit | None, np.ndarray]:
-    """The fit of a map to metres about the median of places, and that origin."""
-    from tpsfm.colmap.geodesy import to_enu
-
-    origin = np.median(places, axis=0)
-    return fit_positions(source, to_enu(places, origin), limit, seed), origin
-
-
-def _spread_error(fit: Fit) -> float:
-    """The inliers' error in the map's own unit, larger the fewer they are."""
-    error = float(np.hypot(*fit.rmse()))
-    return error / float(fit.inliers.mean()) / fit.transform.scale if fit.transform.scale > 0 else np.inf
+def _spread_error(found: Placement | None) -> float:
+    """The inliers' error in the map's own unit, larger the fewer they are; infinite where none agree."""
+    if found is None or found.fit.transform.scale <= 0:
+        return np.inf
+    return float(np.hypot(*found.fit.rmse())) / float(found.fit.inliers.mean()) / found.fit.transform.scale
 
 
 def _check(path: Path, model: Model, origin: np.ndarray) -> dict[str, Any]:
@@ -290,5 +288,5 @@ def _check(path: Path, model: Model, origin: np.ndarray) -> dict[str, Any]:
     if not found:
         raise TpsfmError(f"{path}: no point is shown by two photos of the map")
     known = {point.name: point.place for point in points}
-    residuals = np.array([to_enu(np.array([known[name]]), origin)[0] - place for name, place in found.items()])
+    residuals = np.array([to_enu(np.array([known[name]]), origin)[0] - point.place for name, point in found.items()])
     return {"check_points": residual_rows(list(found), residuals), "check_rmse": rmse_of(residuals)}

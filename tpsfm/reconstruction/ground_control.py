@@ -82,30 +82,39 @@ def read_ground_points(path: Path, names: Sequence[str]) -> list[GroundPoint]:
     ]
 
 
-def find_in_map(points: Sequence[GroundPoint], model: Model, source: Path) -> dict[str, np.ndarray]:
-    """Where in a map the points are that two registered photos or more agree on, float64 [3] by name.
+@dataclass(frozen=True)
+class Found:
+    """Where a point is in a map, float64 [3], by the sightings that agree."""
+
+    place: np.ndarray
+    sightings: tuple[tuple[str, float, float], ...]
+
+
+def find_in_map(points: Sequence[GroundPoint], model: Model, source: Path) -> dict[str, Found]:
+    """The points that two registered photos or more agree on, by name.
 
     Raises:
         TpsfmError: a sighting lies outside its photo.
     """
     found = {}
     for point in points:
-        seen = [(model.images[photo], x, y, photo) for photo, x, y in point.sightings if photo in model.images]
-        cameras = [model.cameras[pose.camera_id] for pose, *_ in seen]
-        for camera, (_, x, y, photo) in zip(cameras, seen, strict=True):
+        sightings = [sighting for sighting in point.sightings if sighting[0] in model.images]
+        seen = []
+        for photo, x, y in sightings:
+            pose = model.images[photo]
+            camera = model.cameras[pose.camera_id]
             if not (0 <= x <= camera.width and 0 <= y <= camera.height):
                 size = f"{camera.width}x{camera.height}"
                 raise TpsfmError(f"{source}: {point.name} at {x:g}, {y:g} is outside {photo}, which is {size}")
-        place = _triangulate(
-            [(camera, pose, np.array([x, y])) for camera, (pose, x, y, _) in zip(cameras, seen, strict=True)]
-        )
+            seen.append((camera, pose, np.array([x, y])))
+        place, agreeing = _triangulate(seen)
         if place is not None:
-            found[point.name] = place
+            found[point.name] = Found(place, tuple(sightings[row] for row in agreeing))
     return found
 
 
-def _triangulate(sightings: list[tuple[Camera, Pose, np.ndarray]]) -> np.ndarray | None:
-    """The point [3] that most sightings (camera, pose, pixel [2]) agree with; None where no two do."""
+def _triangulate(sightings: list[tuple[Camera, Pose, np.ndarray]]) -> tuple[np.ndarray | None, list[int]]:
+    """The point [3] that most sightings (camera, pose, pixel [2]) agree with, and which; None where no two do."""
     from tpsfm.colmap import project, unproject
 
     rays = [pose.rotation.T @ [*unproject(camera, pixel[None])[0], 1] for camera, pose, pixel in sightings]
@@ -128,9 +137,10 @@ def _triangulate(sightings: list[tuple[Camera, Pose, np.ndarray]]) -> np.ndarray
         agreeing = np.flatnonzero(np.linalg.norm(errors(at), axis=1) < limits)
         if len(agreeing) > max(len(best), 1):
             best, guess = agreeing, at
+    rows = best.tolist()
     if guess is None:
-        return None
-    return least_squares(lambda at: errors(at, best.tolist()).ravel(), guess, x_scale="jac").x
+        return None, rows
+    return least_squares(lambda at: errors(at, rows).ravel(), guess, x_scale="jac").x, rows
 
 
 def _system(header: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:

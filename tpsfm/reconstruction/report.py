@@ -277,6 +277,9 @@ def _in_the_world(workspace: Workspace) -> list[str]:
         f"origin              {origin['latitude']:.7f}, {origin['longitude']:.7f}, {origin['altitude']:.2f} m"
         f" (east, north, up; UTM {utm['zone']}{utm['hemisphere']}, EPSG:{utm['epsg']})",
     ]
+    if "upright" in content:
+        by, degrees = content["upright"]["by"], content["upright"]["degrees"]
+        lines.append(f"upright             by {by}, to some {degrees:.1g}°, for its positions lie on a line")
     if "check_rmse" in content:
         lines.append(f"check points        {len(content['check_points'])}: {_rmse(content['check_rmse'])}")
     return lines
