@@ -1,4 +1,4 @@
-"""A strip of photos bends; known positions straighten it, as far as they are exact."""
+"""A strip of photos bends; known positions or points straighten it, as far as they are exact."""
 
 import zlib  # noqa: F401  before pycolmap
 
@@ -7,9 +7,9 @@ import numpy as np
 import pycolmap
 import pytest
 
-from tpsfm.colmap import read_model, refine_model
+from tpsfm.colmap import project, read_model, refine_model
 from tpsfm.colmap.geodesy import transform_model
-from tpsfm.colmap.position_priors import adjust_to_positions
+from tpsfm.colmap.position_priors import KnownPoint, adjust_to_points, adjust_to_positions
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Sim3
 
@@ -85,6 +85,33 @@ def test_one_wrong_position_is_overruled(strip, tmp_path):
     assert np.linalg.norm(centers_of(tmp_path) - truth, axis=1).max() < 0.15
 
 
+@pytest.mark.parametrize("deviation", [0.02, 2.0])
+def test_exact_points_on_the_ground_straighten_a_strip(strip, tmp_path, deviation):
+    bent, truth = strip
+    transform_model(bent, tmp_path, Sim3.fit(centers_of(bent), truth))
+    before, model = errors(tmp_path, truth), read_model(tmp_path)
+    known, camera = read_model(bent.parent).images, read_model(bent.parent).cameras[1]
+    rng = np.random.default_rng(2)
+    points = []
+    for place in np.array([[x, y, 0.5] for x in (-110, -40, 40, 110) for y in (-6, 6)], float):
+        seen = []
+        for name, pose in known.items():
+            pixel = project(camera, pose, place[None])[0] + rng.normal(0, 0.5, 2)
+            if ((pixel > 0) & (pixel < (639, 479))).all():
+                seen.append((name, *pixel))
+        points.append(KnownPoint(place + rng.normal(0, deviation, 3), np.full(3, deviation), seen))
+    adjust_to_points(tmp_path, tmp_path, points)
+    after, adjusted = errors(tmp_path, truth), read_model(tmp_path)
+    assert len(adjusted.points) == len(model.points) and list(adjusted.images) == list(model.images)
+    assert adjusted.cameras.keys() == model.cameras.keys()
+    if deviation < 1:
+        assert after[1] < before[1] / 2 and adjusted.errors.mean() < 1.1 * model.errors.mean()
+    else:
+        assert after[1] < before[1] + 0.1
+
+
 def test_a_map_that_is_missing_is_told(tmp_path):
     with pytest.raises(TpsfmError, match="can't adjust the map"):
         adjust_to_positions(tmp_path / "none", tmp_path, {}, {})
+    with pytest.raises(TpsfmError, match="can't adjust the map"):
+        adjust_to_points(tmp_path / "none", tmp_path, [])

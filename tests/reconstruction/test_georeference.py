@@ -12,12 +12,13 @@ from tpsfm.colmap import project, read_model
 from tpsfm.colmap.geodesy import ecef_from_enu, from_utm, to_enu, utm_zone
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import load_poses
-from tpsfm.geometry import Camera, Model, Pose
+from tpsfm.geometry import Camera, Pose
 from tpsfm.io.workspace import Workspace
 from tpsfm.photos import Photo
-from tpsfm.photos.positions import Position, read_positions
+from tpsfm.photos.positions import read_positions
 from tpsfm.reconstruction.georeference import Georeference, positions_of
 from tpsfm.reconstruction.ground_control import read_ground_points
+from tpsfm.reconstruction.placement import place
 from tpsfm.reconstruction.world import read_georeference, transform_of
 
 LUND = np.array([55.7047, 13.1910, 60.0])
@@ -177,6 +178,19 @@ def test_positions_count_by_their_deviation(workspace, truth, tmp_path):
     assert "after the adjustment to them" in workspace.report.read_text()
 
 
+def test_positions_on_a_line(workspace, truth, tmp_path):
+    """The photos of the walk are held level: they tell which way is up."""
+    line = np.array([pose.center for pose in truth.values()])
+    line = line.mean(0) + np.outer((line - line.mean(0)) @ (1, 0, 0), (1, 0, 0))
+    gps = write_gps(tmp_path / "gps.csv", truth, changes=dict(zip(truth, places(line), strict=True)))
+    code, said = command("map", workspace.root, "--gps", gps, "--threads", 1, "--no-position-priors")
+    assert code == 0 and "upright             by photos held level, to some 2°, for its positions lie on a line" in said
+    images = read_model(workspace.sparse).images
+    ups = [pose.rotation.T @ truth[name].rotation[:, 2] for name, pose in images.items()]
+    assert np.degrees(np.arccos(np.mean(ups, 0)[2])) < 5
+    assert read_georeference(workspace)["upright"]["degrees"] < 3
+
+
 def test_a_map_of_an_older_tpsfm_is_not_moved_twice(workspace, truth, tmp_path):
     gps = write_gps(tmp_path / "gps.csv", truth)
     with workspace.locked():
@@ -249,9 +263,9 @@ def test_positions_without_altitude(workspace, truth, tmp_path):
 
 def test_a_level_flight_without_any_altitude():
     grid = np.array([[10.0 * x, 8.0 * y, 50.0] for x in range(4) for y in range(3)])
-    images = {f"{i}.jpg": Pose(1, np.eye(3), -place / 20) for i, place in enumerate(grid)}
-    known = {f"{i}.jpg": Position((*place[:2], np.nan)) for i, place in enumerate(places(grid))}
-    found = Georeference()._fit(Model.of_cameras({}, images), known)
+    source = {f"{i}.jpg": at / 20 for i, at in enumerate(grid)}
+    known = {f"{i}.jpg": (*at[:2], np.nan) for i, at in enumerate(places(grid))}
+    found = place(source, known, (10.0, 10.0, 20.0), 0)
     assert found.fit.transform.scale == pytest.approx(20, rel=1e-3)
     assert found.level and found.fit.rmse()[0] < 0.01
 
