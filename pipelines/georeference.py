@@ -128,14 +128,14 @@ def rendered(build: partial, truth_file: Path, noise: float, priors: bool, seeds
     check = write_points(truth_file.with_name("check.txt"), truth, images, CHECKS)
     rows = []
     for seed in range(seeds):
+        gps = gcp = None
         if noise:
-            known = {"gps": write_positions(truth_file.with_name("gps.csv"), truth, noise, seed)}
+            gps = write_positions(truth_file.with_name("gps.csv"), truth, noise, seed)
         else:
-            gcp = truth_file.with_name("gcp.txt")
-            known = {"gcp": write_points(gcp, truth, images, CONTROLS, *CONTROL_NOISE, seed=seed)}
+            gcp = write_points(truth_file.with_name("gcp.txt"), truth, images, CONTROLS, *CONTROL_NOISE, seed=seed)
         try:
             with workspace.locked():
-                Georeference(**known, gcp_check=check, position_priors=priors).run(workspace)
+                Georeference(gps=gps, gcp=gcp, gcp_check=check, position_priors=priors).run(workspace)
         except TpsfmError as error:
             return {"refused": str(error)}
         rows.append(errors(workspace, truth))
