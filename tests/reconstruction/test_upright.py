@@ -20,7 +20,7 @@ def stood(looks, photos, line=(1.0, 0.3, 0.0), turns=None, noise=1.5, frame=None
     rng = np.random.default_rng(0)
     centers = np.outer(np.linspace(-40, 40, 30), line) + rng.normal(0, 0.2, (30, 3))
     rotations = {
-        f"{i}.jpg": orientation
+        f"{i}.jpg": (np.eye(3) if frame is None else frame)
         @ rotation_about(axis / np.linalg.norm(axis), np.radians(rng.normal(0, noise)))
         @ looks(i)
         for i, axis in enumerate(rng.normal(size=(30, 3)))
