@@ -50,8 +50,10 @@ def model_bytes(root: Path) -> list[bytes]:
     return [(root / "sparse" / name).read_bytes() for name in ("cameras.bin", "images.bin", "points3D.bin")]
 
 
-def test_the_map_is_the_same_as_in_one_process_though_a_worker_is_killed(images, tmp_path, monkeypatch):
-    alone = tpsfm.reconstruct(images, tmp_path / "alone", **OPTIONS)
+@pytest.mark.parametrize("features", ["sift", "tpr"])
+def test_the_map_is_the_same_as_in_one_process_though_a_worker_is_killed(features, images, tmp_path, monkeypatch):
+    options = OPTIONS | {"features": features, "turned": False}
+    alone = tpsfm.reconstruct(images, tmp_path / "alone", **options)
     said = []
     monkeypatch.setattr(Progress, "say", lambda self, text: said.append(text))
 
@@ -66,7 +68,7 @@ def test_the_map_is_the_same_as_in_one_process_though_a_worker_is_killed(images,
     killed: list[int] = []
     killer = threading.Thread(target=kill)
     killer.start()
-    together = tpsfm.reconstruct(images, tmp_path / "together", workers=2, **OPTIONS)
+    together = tpsfm.reconstruct(images, tmp_path / "together", workers=2, **options)
     killer.join()
     assert killed and "2 threads at tcp://127.0.0.1" in said[0]
     assert model_bytes(together.root) == model_bytes(alone.root)
@@ -82,6 +84,15 @@ def test_results_come_in_order_and_errors_come_through(workers):
     assert found == [(f"job {number}", number**2 + 1) for number in range(23)]
     with pytest.raises(TypeError):
         list(workers.run(onworker.square, [("job", ("text",))], 1))
+
+
+def test_workers_that_wait_take_next_to_nothing(workers):
+    def seconds(of_nannies: bool) -> float:
+        return sum(workers._client.run(onworker.process_seconds, nanny=of_nannies).values())
+
+    start, before = time.monotonic(), seconds(False) + seconds(True)
+    time.sleep(3)
+    assert seconds(False) + seconds(True) - before < 0.04 * (time.monotonic() - start)
 
 
 def test_a_worker_with_another_tpsfm_is_refused(workers, monkeypatch):

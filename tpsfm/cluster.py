@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 import time
 import warnings
@@ -28,6 +29,11 @@ _PACKAGES = ("tpsfm", "pycolmap", "torch", "numpy", "opencv-python-headless")  #
 _ATTEMPTS = 4  # of a batch whose worker or scheduler died
 _AHEAD = 2  # batches a thread of the workers that are under way
 _PATIENCE = 60.0  # seconds for a scheduler and a first worker to be there, and to come back
+_QUIET = {  # as Dask is by default, two workers that wait take a tenth of a core
+    "distributed.worker.profile.enabled": "false",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
 
 log = logging.getLogger("tpsfm")
 
@@ -228,6 +234,7 @@ def _call(expected: str, function: Callable[..., list[Result]], arguments: list[
 
 def _start(workers: int) -> Any:
     """A scheduler in this process, and workers in processes that need nothing of this one's main module."""
+    import dask.config
     from distributed import Scheduler, SpecCluster
     from distributed.deploy.subprocess import SubprocessWorker
 
@@ -236,4 +243,7 @@ def _start(workers: int) -> Any:
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
     if sys.platform == "win32":
         raise TpsfmError("--workers starts none on Windows; run 'dask scheduler' and 'dask worker', give --cluster")
-    return SpecCluster({number: worker for number in range(workers)}, scheduler, silence_logs=logging.ERROR)
+    for name, value in _QUIET.items():  # a worker's process reads them from the environment
+        os.environ.setdefault("DASK_" + name.replace(".", "__").replace("-", "_").upper(), value)
+    with dask.config.set(_QUIET):
+        return SpecCluster({number: worker for number in range(workers)}, scheduler, silence_logs=logging.ERROR)

@@ -92,7 +92,7 @@ def test_kill_9_loses_nothing_that_was_complete(tmp_path):
                 stored = store.read(name)
                 assert stored.image_size == (i, i)
                 assert (stored.keypoints == i).all() and np.allclose(stored.descriptors, signs(i))
-    assert len(done["features"]) > 100 and done["discarded"]
+    assert len(done["features"]) > 20 and done["discarded"]
 
 
 def test_cut_off_anywhere_what_lies_before_the_cut_survives(tmp_path):

@@ -10,3 +10,7 @@ def square(arguments, plus):
 def slow_square(arguments, seconds):
     time.sleep(seconds)
     return square(arguments, 0)
+
+
+def process_seconds():
+    return time.process_time()

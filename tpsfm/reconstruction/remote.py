@@ -37,8 +37,11 @@ def extract(
     Raises:
         TpsfmError: the extractor can't be made here, or is another: its weights differ.
     """
+    import torch
+
     extractor = _extractor(stage)
     _check(extractor, fingerprint)
+    torch.set_num_threads(1)  # a job each thread of the workers, as `in_parallel` has it
     return [_extract(extractor, *photo) for photo in photos]
 
 
@@ -81,7 +84,7 @@ def match(
 
     matcher = _matcher(stage, extractor)
     _check(matcher, fingerprint)
-    torch.set_num_threads(1)  # as `in_parallel` has it: more would share small products
+    torch.set_num_threads(1)
     prepared: dict[int, Features] = {}
     found = []
     for pair in pairs:
