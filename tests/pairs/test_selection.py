@@ -92,7 +92,21 @@ def test_retrieval_pairs_join_what_looks_alike():
             vectors[f"{scene}/{view}"] = (vector / np.linalg.norm(vector)).astype(np.float32)
     vectors["blank"] = np.zeros(32, np.float32)
     found = pairs.from_retrieval(sorted(vectors), vectors.__getitem__, neighbours=2)
-    assert found == [(f"{s}/{i}", f"{s}/{j}") for s in range(5) for i, j in [(0, 1), (0, 2), (1, 2)]]
+    alike = [(a, b) for a, b in found if a[0] == b[0]]
+    assert alike == [(f"{s}/{i}", f"{s}/{j}") for s in range(5) for i, j in [(0, 1), (0, 2), (1, 2)]]
+    assert len(found) - len(alike) <= 4 * 3 * pairs.LINKS and "blank" not in {name for pair in found for name in pair}
+
+
+def test_two_walks_past_the_same_place_are_paired_with_each_other():
+    vectors = {}
+    for walk in range(2):
+        for step in range(60):
+            vector = np.array([np.cos(step / 40), np.sin(step / 40), 0.5 * walk], np.float32)
+            vectors[f"{walk}/{step:02}"] = vector / np.linalg.norm(vector)
+    found = pairs.from_retrieval(list(vectors), vectors.__getitem__, neighbours=10)
+    across = [(a, b) for a, b in found if a[0] != b[0]]
+    assert len(across) == 60 * pairs.LINKS
+    assert max(abs(int(a[2:]) - int(b[2:])) for a, b in across) <= pairs.LINKS
 
 
 def test_retrieval_pairs_of_few_photos():

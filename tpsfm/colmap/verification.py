@@ -22,7 +22,8 @@ from tpsfm.parallel import in_parallel
 
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
 _MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
-_METHOD = 1  # counts changes after which pairs are verified again
+_MIN_TRIALS = 30  # COLMAP's 100 take twice as long for a pair of right matches, and find the same
+_METHOD = 2  # counts changes after which pairs are verified again
 _BATCH = 64  # pairs that a worker is sent together
 _OTHER_ID = 1_000_000_000  # beyond any camera's id
 
@@ -145,7 +146,7 @@ def _estimate(
     options = pycolmap.TwoViewGeometryOptions()
     options.min_num_inliers = least_inliers(len(matches), sizes)
     options.ransac.random_seed = seed
-    options.ransac.max_num_trials = _MAX_TRIALS
+    options.ransac.min_num_trials, options.ransac.max_num_trials = _MIN_TRIALS, _MAX_TRIALS
     return pycolmap.estimate_two_view_geometry(camera0, points0, camera1, points1, matches, options)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from unicodedata import normalize
 
 import numpy as np
@@ -14,12 +14,16 @@ import numpy as np
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import write_atomic
 
+if TYPE_CHECKING:
+    from tpsfm.retrieval.index import Index
+
 Name = TypeVar("Name", bound=Hashable)
 Pair = tuple[str, str]
 """Two image names, the lesser first."""
 
 # Photos whose distances to all others are held at a time.
 ROWS = 256
+LINKING, LINKS = 100, 5  # photos of a part that are paired with others at most, and with how many each
 
 EQUATOR_RADIUS = 6378137.0  # metres, WGS84
 ECCENTRICITY_SQUARED = 6.69437999014e-3
@@ -147,11 +151,15 @@ def from_retrieval(
 ) -> list[Pair]:
     """Each photo with those that look most like it; a photo whose descriptor is zero is in no pair.
 
+    Where that leaves the photos in parts, as walks past the same place whose photos look most like each other, some of
+    each part are paired with those of the others that look most like them.
+
     Args:
         names: of the photos.
-        descriptors: gives an image's global descriptor, float32 [G], unit norm or all zero; called once each.
+        descriptors: gives an image's global descriptor, float32 [G], unit norm or all zero; called twice at most.
         neighbours: number of neighbours each photo chooses, at least 1.
-        apart: photos no more than so far from it in natural order aren't chosen, to close loops of a sequence.
+        apart: photos no more than so far from it in natural order aren't chosen, to close loops of a sequence; parts
+            are then left as they are.
 
     Raises:
         TpsfmError: neighbours is less than 1.
@@ -169,7 +177,20 @@ def from_retrieval(
     for name, found in index.neighbours(neighbours + 2 * apart):
         others = [other for other, _ in found if not apart or abs(place[other] - place[name]) > apart]
         pairs += [(name, other) for other in others[:neighbours]]
+    if not apart:
+        pairs += _links(index, pairs, descriptors)
     return canonical(pairs)
+
+
+def _links(index: Index, pairs: Iterable[Pair], descriptors: Callable[[str], np.ndarray]) -> Iterator[Pair]:
+    """Pairs of photos of each part that pairs leave, but the largest, with those of others that look most like them."""
+    for part in components(index.names, pairs)[1:]:
+        some = [part[i] for i in np.unique(np.linspace(0, len(part) - 1, LINKING).astype(int))]
+        found, _ = index.search(np.stack([descriptors(name) for name in some]), len(part) + LINKS)
+        own = set(part)
+        for name, rows in zip(some, found, strict=True):
+            others = (other for other in map(index.names.__getitem__, rows) if other not in own)
+            yield from ((name, other) for other in islice(others, LINKS))
 
 
 def from_covisibility(seen: Mapping[str, np.ndarray], neighbours: int = 20, min_shared: int = 1) -> list[Pair]:

@@ -114,7 +114,7 @@ class Pairing(Stage):
             sequence: dict[str, object] = {"overlap": self.overlap, "quadratic": self.quadratic}
             return {**sequence, "loops": LOOP_NEIGHBOURS, **self._descriptor()} if self.loop_closure else sequence
         if method in ("gps", "retrieval"):
-            return {"neighbours": self.neighbours, **self._descriptor()}
+            return {"neighbours": self.neighbours, "links": selection.LINKS, **self._descriptor()}
         if method == "file":
             if self.pairs_file is None:
                 raise TpsfmError("pairs from a file need the file; give --pairs-file")
