@@ -17,6 +17,8 @@ from tpsfm.evaluation.localization import localization_errors
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Camera
+from tpsfm.localization import map as map_module
+from tpsfm.localization.correspondences import match_landmarks
 from tpsfm.photos import read_image
 
 
@@ -93,6 +95,24 @@ def test_other_pictures_get_no_pose(held_out_map, tmp_path):
 def test_what_is_no_image_is_refused(pixels, held_out_map):
     with pytest.raises(TpsfmError, match=r"uint8 \[H, W, 3\]"):
         held_out_map.localize(pixels)
+
+
+def test_a_foreign_photo_is_refused_by_its_strongest_keypoints(held_out, held_out_map, monkeypatch):
+    asked = []
+
+    def match(query, landmarks, images, matcher):
+        asked.append(len(query))
+        return match_landmarks(query, landmarks, images, matcher)
+
+    monkeypatch.setattr(map_module, "match_landmarks", match)
+    monkeypatch.setattr(map_module, "SCREENING_KEYPOINTS", 100)
+    foreign = held_out_map.localize(noise())
+    assert foreign.pose is None and re.search("matches", foreign.reason)
+    assert len(asked) == 2 and set(asked) == {100}  # first with some images, then with all
+    asked.clear()
+    found = held_out_map.localize(held_out / "queries" / HELD[0])
+    assert found.pose is not None and found.inliers > 100
+    assert asked[0] == 100 and max(asked) > 1000
 
 
 def test_many_threads_read_one_map(held_out, held_out_map):

@@ -37,7 +37,10 @@ from tpsfm.retrieval.index import Index, key_of_global
 
 FIRST_IMAGES = 5  # matched first; most photos need no more
 SUFFICIENT_INLIERS = 200  # with which the other images are not matched
-VOTING_IMAGES = 3  # of the map, with which a small copy of a photo is matched at each turn
+SCREENING_KEYPOINTS = 2048  # of a photo with twice as many, the strongest, by which it is refused
+VOTING_IMAGES = (
+    3  # of the map, that a photo's strongest keypoints, or those of a small copy at each turn, are matched with first
+)
 # Keypoints of the copy that match them, for the photo to be tried at that turn; foreign photos had up to 14.
 MIN_VOTES = 20
 VOTE_RATIO = 1.5  # of them to those at the best other turn
@@ -217,6 +220,10 @@ class Map:
         with clock.time("retrieve"):
             images = self._retrieve(features, retrieved)
 
+        refused = self._refuse(features, images, hypotheses, clock)
+        if refused is not None:
+            return result_of(name, refused, features, self._landmarks, images, self._error)
+
         first, others = images[:FIRST_IMAGES], images[FIRST_IMAGES:]
         matches = self._match(features, first, clock)
         best = self._estimate(features, matches, hypotheses[0], clock)
@@ -235,6 +242,25 @@ class Map:
             with clock.time("align"):
                 best = replace(best, estimate=self._align(best.estimate, pixels, features, self._patches))
         return result_of(name, best, features, self._landmarks, images, self._error)
+
+    def _refuse(
+        self, features: Features, images: Sequence[int], hypotheses: Sequence[Intrinsics], clock: Clock
+    ) -> Attempt | None:
+        """Why a photo isn't looked at any closer: no pose at all agrees with the matches of its strongest keypoints.
+
+        None where one does, or where it hasn't many more keypoints than those.
+        """
+        if len(features) < 2 * SCREENING_KEYPOINTS:
+            return None
+        strongest = features.select(np.argsort(-features.scores, kind="stable")[:SCREENING_KEYPOINTS])
+        matches, found = Correspondences.none(), None
+        for some in (images[:VOTING_IMAGES], images[VOTING_IMAGES:]):
+            matches += self._match(strongest, some, clock)
+            for intrinsics in hypotheses:
+                found = self._estimate(strongest, matches, intrinsics, clock)
+                if found.estimate.inliers:
+                    return None
+        return found
 
     def _retrieve(self, features: Features, retrieved: Sequence[str] | None) -> list[int]:
         """Indices of the map's images most similar to a query, or of those that are given."""
