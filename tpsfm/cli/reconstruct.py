@@ -11,6 +11,7 @@ from tpsfm.cli import terminal
 from tpsfm.cli.options import FOLDER, common_options, example, given_options, stage_options
 from tpsfm.cluster import disconnect
 from tpsfm.io.workspace import Workspace
+from tpsfm.photos.fetching import local_folder
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.features import Extraction
@@ -25,13 +26,13 @@ from tpsfm.reconstruction.verification import Verification
 
 
 @click.command("reconstruct")
-@click.argument("images", type=FOLDER)
+@click.argument("images")
 @click.argument("out", type=FOLDER)
 @stage_options(Extraction, Frames, Turns, Pairing, Matching, Verification, Mapping, Alignment, Lookalikes, Georeference)
 @example("tpsfm reconstruct photos/ map/ --max-keypoints 4096\n  tpsfm reconstruct clip.mp4 map/ --fps 2")
-def reconstruct_(images: Path, out: Path, **given: Any) -> None:
-    """Build a 3D map of IMAGES, a folder of photos or a video, in the workspace OUT; run again, it goes on where it
-    stopped."""
+def reconstruct_(images: str, out: Path, **given: Any) -> None:
+    """Build a 3D map of IMAGES, a folder of photos, its URL or a video, in the workspace OUT; run again, it goes on
+    where it stopped."""
     import tpsfm
     from tpsfm.reconstruction.report import describe
 
@@ -42,12 +43,12 @@ def reconstruct_(images: Path, out: Path, **given: Any) -> None:
 
 
 @click.command("extract")
-@click.argument("images", type=FOLDER)
+@click.argument("images")
 @click.argument("out", type=FOLDER)
 @stage_options(Extraction, Frames, Turns)
 @example("tpsfm extract photos/ map/ --features sift")
-def extract_(images: Path, out: Path, **given: Any) -> None:
-    """Extract the features of IMAGES, a folder of photos or a video, into OUT/features.h5."""
+def extract_(images: str, out: Path, **given: Any) -> None:
+    """Extract the features of IMAGES, a folder of photos, its URL or a video, into OUT/features.h5."""
     _run(["frames", "turns", "features"], out, given, images)
 
 
@@ -99,15 +100,16 @@ def demo_(out: Path, views: int, seed: int) -> None:
         progress.say(line)
 
 
-def _run(names: list[str], out: Path, values: dict[str, Any], images: Path | None = None, finish: Any = None) -> None:
+def _run(names: list[str], out: Path, values: dict[str, Any], source: str | None = None, finish: Any = None) -> None:
     """Run stages with the options given now, and for the others those of the last time."""
     from tpsfm.reconstruction.report import describe, image_folder
 
     progress = terminal()
-    workspace = Workspace.open(out, create=images is not None)
+    workspace = Workspace.open(out, create=source is not None)
     stages = Stages.recorded(workspace, **given_options(values))
     try:
         with workspace.locked():
+            images = None if source is None else local_folder(source, workspace.root, progress)
             stages = stages.for_images(images)
             stages.check(workspace, images, names)
             stages.record(workspace, images or image_folder(workspace))

@@ -14,6 +14,7 @@ from tpsfm.cluster import check, disconnect
 from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.photos import Photo, PhotoCatalog, list_images
+from tpsfm.photos.fetching import local_folder
 from tpsfm.photos.video import Video
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.alignment import Alignment
@@ -38,7 +39,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
     """Reconstruct a 3D map from a folder of photos or a video; run again, it goes on where it stopped.
 
     Args:
-        images: folder of photos, or a video's file.
+        images: folder of photos, its URL ("s3://bucket/photos", see `tpsfm.photos.fetching`), or a video's file.
         out: the workspace, a new folder or one of an earlier run.
         progress: receives the progress; None shows none.
         **options: those of the stages, by name: features="sift", pairs="sequential", threads=1 ...; each stage's class
@@ -56,6 +57,7 @@ def reconstruct(images: str | Path, out: str | Path, *, progress: Progress | Non
     workspace = Workspace.open(Path(out), create=True)
     try:
         with workspace.locked():
+            images = local_folder(images, workspace.root, progress or Progress())
             stages.check(workspace, Path(images))
             stages.record(workspace, Path(images))
             stages.frames.run(workspace, progress)
