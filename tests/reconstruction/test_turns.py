@@ -254,6 +254,9 @@ def test_a_photo_of_another_place_is_looked_at_alone_and_once(courtyard, tmp_pat
     photos = len(workspace.manifest["photos"])
     assert len(looked) == 2 * photos  # the sample's copies and these, of the first run alone
     assert [name for name, turn_count in looked[photos:] if turn_count > 1] == ["zz.png"]
+    del workspace.manifest["photos"]["zz.png"]  # now none is apart, where one was
+    looked.clear()
+    assert not Stages.of().turns.may_have_missed(workspace) and not looked
 
 
 def test_likely_pairs_are_the_most_alike_whatever_the_rows_at_a_time(monkeypatch):

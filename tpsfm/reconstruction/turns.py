@@ -99,7 +99,7 @@ class Turns(Stage):
         parts = components(workspace.manifest["photos"], connected)
         apart = sorted(name for part in parts[1:] for name in sorted(part)[::SAMPLE_EVERY])
         counts = workspace.manifest["stages"][self.name]["counts"]
-        if counts.get("apart", []) == apart:
+        if not apart or counts.get("apart") == apart:
             return False
         log.info("turns: the verified pairs leave the photos in %d parts; looking at %d photos", len(parts), len(apart))
         photos = photo_records(workspace, workspace.manifest["photos"])
