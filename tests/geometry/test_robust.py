@@ -27,7 +27,7 @@ def test_outliers_of_kilometres_are_left_out():
 
 
 @pytest.mark.parametrize(
-    "shape, said, tilt", [((0, 0, 0), "within", np.inf), ((1, 0, 0), "", np.inf), ((1, 1, 0), "", 0)]
+    "shape, said, tilt", [((0, 0, 0), "at the same place", np.inf), ((1, 0, 0), "", np.inf), ((1, 1, 0), "", 0)]
 )
 def test_positions_that_do_not_determine_it(shape, said, tilt):
     source, _ = positions()

@@ -14,6 +14,7 @@ from tpsfm.colmap import read_model, read_poses
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import load_poses
 from tpsfm.geometry import quaternion, rotation_angle
+from tpsfm.reconstruction.imported import import_model
 
 OPTIONS = ("--features", "sift", "--max-keypoints", 1500, "--threads", 1)
 
@@ -113,12 +114,45 @@ def test_true_poses_of_nerfstudio_and_csv(held_out, tmp_path):
     assert (workspace.sparse / "images.bin").stat().st_mtime_ns == before
 
 
+def test_a_model_below_the_given_folder(imported, held_out, tmp_path):
+    """hloc's `outputs` has the model in a folder of its own, beside its features; COLMAP's `sparse` in `0`."""
+    outputs = tmp_path / "outputs"
+    shutil.copytree(imported / "model", outputs / "sfm_sift+nn")
+    (outputs / "feats-sift.h5").touch()
+    code, said = command("import", outputs, held_out / "db", tmp_path / "map")
+    assert code == 0 and "registered          8 of 8 photos" in said
+    shutil.copytree(imported / "model", outputs / "sfm_other")
+    code, said = command("import", outputs, held_out / "db", tmp_path / "more")
+    assert code == 1 and "has 2 models; name one: " in said
+    code, said = command("import", tmp_path / "map" / "sparse", held_out / "db", tmp_path / "again")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("bundle.out", "reads no Bundler files"),
+        ("sfm_data.json", "openMVG_main_openMVG2Colmap"),
+        ("transforms.json", "--poses"),
+        ("images.bin", "give its folder"),
+    ],
+)
+def test_models_of_other_programs(name, said, tmp_path):
+    (tmp_path / name).touch()
+    with pytest.raises(TpsfmError, match=said):
+        import_model(tmp_path / name, tmp_path, tmp_path / "map")
+    assert not (tmp_path / "map").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TpsfmError, match="empty has no COLMAP model"):
+        import_model(tmp_path / "empty", tmp_path, tmp_path / "map")
+
+
 def test_what_is_wrong_is_told_in_one_line(imported, held_out, tmp_path):
     model = imported / "model"
     code, said = command("import", model, tmp_path, tmp_path / "a")
     assert code == 1 and "has none of the 8 photos" in said and "view_000.jpg first" in said
     code, said = command("import", tmp_path / "none", held_out / "db", tmp_path / "b")
-    assert code == 1 and "can't read the model" in said
+    assert code == 1 and "there is no folder" in said
     code, said = command("import", model, held_out / "db", imported / "map")
     assert code == 1 and "has a map already" in said
     known = read_poses(model)

@@ -22,6 +22,7 @@ _MODULES = {
     "map": "reconstruct",
     "demo": "reconstruct",
     "import": "results",
+    "panoramas": "results",
     "merge": "results",
     "export": "results",
     "undistort": "results",

@@ -1,4 +1,4 @@
-"""`tpsfm import`, `merge`, `info`, `view`, `export`, `undistort` and `dense`: what is in a map."""
+"""`tpsfm import`, `panoramas`, `merge`, `info`, `view`, `export`, `undistort` and `dense`: what is in a map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = "colmap-bin, colmap-txt, ply, nerfstudio or bundler; of a map in metre
     "tpsfm import sparse/0/ photos/ map/\n  tpsfm reconstruct photos/ map/ --poses map/imported/   # then `localize`"
 )
 def import_(model: Path, images: Path, out: Path) -> None:
-    """Make the workspace OUT of a COLMAP model (binary or text) and its photos.
+    """Make the workspace OUT of a COLMAP model (binary or text; hloc's are such) and its photos.
 
     `info`, `view`, `export` and `undistort` work at once. To localize photos, let `reconstruct` make the points anew
     from our features; cameras and poses stay as they are.
@@ -32,6 +32,29 @@ def import_(model: Path, images: Path, out: Path) -> None:
     progress = terminal()
     for line in describe(import_model(model, images, out)):
         progress.say(line)
+
+
+@click.command("panoramas")
+@click.argument("photos", type=FOLDER)
+@click.argument("views", type=FOLDER)
+@example("tpsfm panoramas around/ views/\n  tpsfm reconstruct views/ map/ --rig views/rig.json")
+def panoramas_(photos: Path, views: Path) -> None:
+    """Cut the 360-degree PHOTOS (equirectangular, twice as wide as high) into views, in the new folder VIEWS.
+
+    Each gives six, which look out from one point; rig.json in VIEWS tells how they lie to each other. The command that
+    maps them is printed.
+    """
+    from tpsfm.photos.panoramas import cut_panoramas
+
+    progress = terminal()
+    with progress.bar("views", None) as update:
+        count, camera = cut_panoramas(photos, views, update)
+    progress.say(f"panoramas           {count}")
+    said = ",".join(f"{value:g}" for value in camera)
+    progress.say(
+        f"map them            tpsfm reconstruct {views} map/ --rig {views / 'rig.json'}"
+        f" --cameras PINHOLE,{said} --fix-cameras"
+    )
 
 
 @click.command("merge")

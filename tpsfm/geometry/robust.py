@@ -97,7 +97,9 @@ def _described(fit: Fit) -> Fit:
     long, wide = spread[:2] / np.sqrt(count)
     error = float(np.sqrt((residuals**2).mean()))  # along one axis
     objection = ""
-    if long < 1e-3 or long < _MIN_SPREAD * error / np.sqrt(count):
+    if long < 1e-3:
+        objection = f"all {count} positions are at the same place"
+    elif long < _MIN_SPREAD * error / np.sqrt(count):
         objection = f"the positions lie within {2 * long:.2g} m, too close together for their errors of {error:.2g} m"
     across = np.sqrt(((residuals @ np.cross(axes[0], axes[1])) ** 2).sum() / max(count - _UNKNOWNS / 3, 1))
     tilt = np.inf if wide <= 1e-3 * long else across / (np.sqrt(count) * wide)

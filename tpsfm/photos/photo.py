@@ -19,6 +19,7 @@ from tpsfm.photos.pixels import decoded_size, is_deep, open_image, read_image, s
 from tpsfm.photos.raw import is_raw, raw_header
 
 SNAPSHOT = "tpsfm snapshot"  # the "Software" of a PNG that is a picture of a map
+CUT_FIRST = "cut such photos into views first: tpsfm panoramas PHOTOS VIEWS"
 _BLOCK = 1 << 20  # bytes read at a time
 
 
@@ -126,6 +127,8 @@ def read_photo(path: Path, name: str = "") -> Photo:
             with open_image(path, file) as image:
                 if image.info.get("Software") == SNAPSHOT:
                     raise TpsfmError(f"{path} is a picture of a map, not a photo")
+                if xmp.is_panorama(image):
+                    raise TpsfmError(f"{path} is a 360-degree photo; {CUT_FIRST}")
                 tags, dji = exif.read_tags(image), xmp.read_dji(image)
                 photo = _photo(path, name, digest, stored_size(image), exif.orientation(tags), tags)
                 return replace(

@@ -153,10 +153,11 @@ class Georeference(Stage):
                 )
         if found is None:
             raise TpsfmError(f"no three of the {len(names)} {what} agree with the map")
-        if found.fit.objection:
-            raise TpsfmError(found.fit.objection)
         rotations = {name: pose.rotation for name, pose in model.images.items()}
-        return stand_upright(found, rotations, _upright(workspace, rotations))
+        try:
+            return stand_upright(found, rotations, _upright(workspace, rotations))
+        except TpsfmError as problem:
+            raise TpsfmError(f"{self.gcp or self.gps or 'the GPS of the photos'}: {problem}") from None
 
     def _move(
         self, workspace: Workspace, own: Path, found: Placement | None, positions: dict[str, Position], adjusted: bool

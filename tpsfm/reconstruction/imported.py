@@ -12,6 +12,13 @@ from tpsfm.io.workspace import Workspace
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.report import record_map
 
+_OTHERS = {  # what to do with the files of other programs, by how their names end
+    ".out": "COLMAP reads no Bundler files; write its poses as a CSV and run 'tpsfm reconstruct --poses'",
+    "transforms.json": "run 'tpsfm reconstruct --poses' on it",
+    ".json": "of OpenMVG's sfm_data, openMVG_main_openMVG2Colmap writes one",
+    ".nvm": "COLMAP reads no NVM files; write its poses as a CSV and run 'tpsfm reconstruct --poses'",
+}
+
 log = logging.getLogger("tpsfm")
 
 
@@ -22,7 +29,7 @@ def import_model(model: str | Path, images: str | Path, out: str | Path) -> Work
     `reconstruct` of the photos there makes the points anew from our features, and photos can be localized.
 
     Args:
-        model: folder of the model, binary or text.
+        model: folder of the model, binary or text; or one above it, as COLMAP's `sparse` and hloc's `outputs` are.
         images: folder of its photos.
         out: the workspace, a new folder.
 
@@ -31,13 +38,13 @@ def import_model(model: str | Path, images: str | Path, out: str | Path) -> Work
     """
     from tpsfm.colmap import read_model, to_binary
 
-    images = Path(images)
+    images, model = Path(images), _model_folder(Path(model))
     workspace = Workspace.open(Path(out), create=True)
     with workspace.locked():
         if workspace.manifest["stages"] or workspace.sparse.exists():
             raise TpsfmError(f"{out} has a map already; name a new folder")
         imported, new = workspace.root / "imported", workspace.root / "sparse.new"
-        to_binary(Path(model), imported)
+        to_binary(model, imported)
         names = list(read_model(imported).images)
         gone = [name for name in names if not (images / name).is_file()]
         if len(gone) == len(names):
@@ -54,3 +61,23 @@ def import_model(model: str | Path, images: str | Path, out: str | Path) -> Work
         replace_folder(new, workspace.sparse)
         record_map(workspace, len(names))
     return workspace
+
+
+def _model_folder(path: Path) -> Path:
+    """The folder of the only COLMAP model in a folder, or in those below it.
+
+    Raises:
+        TpsfmError: there is none, or there are several.
+    """
+    if path.is_file():
+        hint = next((hint for suffix, hint in _OTHERS.items() if path.name.endswith(suffix)), "give its folder")
+        raise TpsfmError(f"{path} is a file, and models are folders of COLMAP's cameras, images and points3D; {hint}")
+    if not path.is_dir():
+        raise TpsfmError(f"there is no folder {path}")
+    for pattern in ("", "*/", "*/*/"):
+        found = sorted({file.parent for suffix in ("bin", "txt") for file in path.glob(f"{pattern}images.{suffix}")})
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise TpsfmError(f"{path} has {len(found)} models; name one: {', '.join(map(str, found[:5]))}")
+    raise TpsfmError(f"{path} has no COLMAP model: cameras, images and points3D, .bin or .txt")

@@ -84,9 +84,11 @@ def stand_upright(found: Placement, rotations: Mapping[str, np.ndarray], upright
         rotations: by name, from the map's own frame to the camera.
 
     Raises:
-        TpsfmError: neither tells it.
+        TpsfmError: neither tells it, or the places are too close together.
     """
     fit = found.fit
+    if fit.objection:
+        raise TpsfmError(fit.objection)
     turn, by = upright(fit.line, {name: R @ fit.transform.rotation.T for name, R in rotations.items()})
     agrees = abs(turn.angle) < 3 * np.hypot(turn.deviation, fit.tilt)
     if turn.deviation < min(fit.tilt, _WORST_TILT) and (agrees or fit.tilt > _WORST_TILT):

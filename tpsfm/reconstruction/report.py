@@ -277,9 +277,18 @@ def _in_the_world(workspace: Workspace) -> list[str]:
         f"origin              {origin['latitude']:.7f}, {origin['longitude']:.7f}, {origin['altitude']:.2f} m"
         f" (east, north, up; UTM {utm['zone']}{utm['hemisphere']}, EPSG:{utm['epsg']})",
     ]
+    wrong = [row for row in residuals if not row["used"]]
+    if wrong:
+        off = [
+            f"{row['name']} ({np.linalg.norm([row[axis] for axis in ('east', 'north', 'up')]):,.0f} m off)"
+            for row in wrong
+        ]
+        lines.append(
+            f"left out            {', '.join(off[:SHOWN])}{f' and {len(off) - SHOWN} more' * (len(off) > SHOWN)}"
+        )
     if "upright" in content:
         by, degrees = content["upright"]["by"], content["upright"]["degrees"]
-        lines.append(f"upright             by {by}, to some {degrees:.1g}°, for its positions lie on a line")
+        lines.append(f"upright             by {by}, to some {degrees:.1g}°: its positions don't tell that")
     if "check_rmse" in content:
         lines.append(f"check points        {len(content['check_points'])}: {_rmse(content['check_rmse'])}")
     return lines
