@@ -48,7 +48,7 @@ class Adaptation:
 def adapt(
     root: str | Path,
     to: str | Path | None = None,
-    steps: int = 300,
+    steps: int = 120,
     photos: str | Path | None = None,
     device: str = "auto",
     overrides: Sequence[str] = (),
@@ -61,7 +61,7 @@ def adapt(
     Args:
         root: workspace of the map. Where its features are others than `tpr`, the shipped weights are adapted.
         to: the weights to write; `adapted.safetensors` in the workspace if left out.
-        steps: of training; 300 take some minutes.
+        steps: of training; 120 take some two minutes of one core.
         photos: a folder of other photos, trained on beside the map's and held out for `Figures.accuracy`.
         device: "auto", "cpu" or "cuda".
         overrides: "key=value" of the learner's configuration `adapt`.

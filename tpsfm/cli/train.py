@@ -50,7 +50,7 @@ def train_(
 @click.command("adapt")
 @click.argument("out", type=FOLDER)
 @click.option("--to", type=FOLDER, help="Weights to write; OUT/adapted.safetensors if left out.")
-@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Of training.")
+@click.option("--steps", type=click.IntRange(1), default=120, show_default=True, help="Of training.")
 @click.option("--photos", type=FOLDER, help="Folder of other photos to train on as well, so that less is forgotten.")
 @common_options("device")
 @example(
@@ -61,7 +61,8 @@ def adapt_(out: Path, to: Path | None, steps: int, photos: Path | None, device: 
 
     Photos that show the same points of the map are pairs to learn real changes of viewpoint and light from, beside
     warps of each. Some photos are held out and tell what was gained: how they are localized among their neighbours
-    before and after. Run again, it goes on from the checkpoint beside the weights.
+    before and after. What is forgotten of other places is only told with --photos. Run again, it goes on from the
+    checkpoint beside the weights.
     """
     from tpsfm.adaptation import FORGOTTEN, adapt
 
@@ -77,7 +78,8 @@ def adapt_(out: Path, to: Path | None, steps: int, photos: Path | None, device: 
         progress.say(f"  {label:18}{getattr(before, name):10,}{getattr(after, name):10,}")
     progress.say(f"  {'error, pixels':18}{before.error:10.3f}{after.error:10.3f}")
     progress.say(f"{'points of the others':20}{before.points:10,}{after.points:10,}")
-    progress.say(f"{'accuracy on warps':20}{before.accuracy:10.3f}{after.accuracy:10.3f}")
+    warped = "warps of other photos" if photos else "warps of these photos"
+    progress.say(f"{warped:22}{before.accuracy:8.3f}{after.accuracy:10.3f}   accuracy")
     if after.accuracy < before.accuracy - FORGOTTEN:
         progress.say(
             f"forgotten           accuracy fell by {before.accuracy - after.accuracy:.3f}, more than {FORGOTTEN}"
