@@ -21,8 +21,6 @@ Name = TypeVar("Name", bound=Hashable)
 Pair = tuple[str, str]
 """Two image names, the lesser first."""
 
-# Photos whose distances to all others are held at a time.
-ROWS = 256
 LINKING, LINKS = 100, 5  # photos of a part that are paired with others at most, and with how many each
 
 EQUATOR_RADIUS = 6378137.0  # metres, WGS84
@@ -87,6 +85,8 @@ def from_gps(names: Sequence[str], positions: np.ndarray, neighbours: int = 20) 
     Raises:
         TpsfmError: fewer than two photos have a position, or an option is out of its range.
     """
+    from scipy.spatial import KDTree
+
     _check_neighbours(neighbours)
     positions = np.asarray(positions, np.float64).reshape(-1, 3)
     known = np.flatnonzero(np.isfinite(positions).all(axis=1))
@@ -95,16 +95,11 @@ def from_gps(names: Sequence[str], positions: np.ndarray, neighbours: int = 20) 
             f"{len(known)} of {len(names)} photos have a GPS position in their EXIF data; choose other pairs"
         )
     positions = positions[known]
+    count = min(neighbours, len(known) - 1)
     pairs: list[Pair] = []
-    for start in range(0, len(known), ROWS):
-        part = positions[start : start + ROWS]
-        x, y, z = ((part[:, None, axis] - positions[None, :, axis]) ** 2 for axis in range(3))
-        squared = x + y + z
-        squared[np.arange(len(part)), np.arange(start, start + len(part))] = np.inf
-        count = min(neighbours, len(known) - 1)
-        nearest = np.argpartition(squared, count - 1, axis=1)[:, :count]
-        for row, columns in enumerate(nearest, start):
-            pairs.extend((names[known[row]], names[known[column]]) for column in columns)
+    for row, columns in enumerate(KDTree(positions).query(positions, count + 1)[1]):
+        others = [column for column in columns if column != row][:count]  # of many at one place it may miss itself
+        pairs.extend((names[known[row]], names[known[column]]) for column in others)
     return canonical(pairs)
 
 
@@ -214,10 +209,10 @@ def from_covisibility(seen: Mapping[str, np.ndarray], neighbours: int = 20, min_
     pairs = []
     for row, name in enumerate(names):
         tracks = [photo[starts[i] : starts[i + 1]] for i in points[name]]
-        shared = np.bincount(np.concatenate([np.empty(0, np.int64), *tracks]), minlength=len(names))
-        shared[row] = 0
-        nearest = np.argsort(-shared, kind="stable")[:neighbours]
-        pairs += [(name, names[other]) for other in nearest if shared[other] >= min_shared]
+        others, shared = np.unique(np.concatenate([np.empty(0, np.int64), *tracks]), return_counts=True)
+        enough = (others != row) & (shared >= min_shared)
+        nearest = others[enough][np.argsort(-shared[enough], kind="stable")[:neighbours]]
+        pairs += [(name, names[other]) for other in nearest]
     return canonical(pairs)
 
 

@@ -15,6 +15,7 @@ from tpsfm.features.base import Extractor, Features
 from tpsfm.pairs.selection import Pair, canonical
 from tpsfm.parallel import in_parallel
 from tpsfm.photos import Photo, upright
+from tpsfm.retrieval.index import Index
 
 if TYPE_CHECKING:
     from tpr.vlad import Vocabulary
@@ -28,7 +29,6 @@ MIN_MATCHES = 20  # over two turns of the first photo
 MIN_MATCH_RATIO = 1.5  # of the best turn to the best that is no neighbour of it
 MIN_INLIERS = 10  # of the matches, that agree on one similarity
 MAX_ERROR = 0.03  # of the longer side, by which they may miss it
-ROWS = 1024  # photos that are compared with all others at a time
 SAMPLE_NEIGHBOURS = 5  # with which each photo of a sample is compared
 
 Preview = Sequence[Features]
@@ -134,38 +134,51 @@ def likely_pairs(previews: Mapping[str, Preview], vocabulary: Vocabulary | None)
     names = sorted(previews)
     if len(names) <= NEIGHBOURS + 1:
         return list(combinations(names, 2))
-    vectors = _global_descriptors([previews[name] for name in names], vocabulary or _trained(previews))
-    pairs = set()
-    for start in range(0, len(names), ROWS):
-        some = vectors[start : start + ROWS, 0]
-        similarity = np.max([some @ vectors[:, turn].T for turn in range(TURNS)], axis=0)
-        similarity[np.arange(len(some)), np.arange(start, start + len(some))] = -np.inf
-        nearest = np.argpartition(-similarity, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
-        pairs |= {(names[start + i], names[j]) for i, row in enumerate(nearest) for j in row}
-    return canonical(pairs)
+    upright_, by_turn = _described(previews, vocabulary, TURNS)
+    found = [index.search(upright_, NEIGHBOURS + 1) for index in by_turn]
+    rows, similarity = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
+    return canonical(
+        (name, names[other])
+        for i, name in enumerate(names)
+        for other in _most_alike(rows[i], similarity[i], i, NEIGHBOURS)
+    )
 
 
 def sample_pairs(previews: Mapping[str, Preview], vocabulary: Vocabulary | None) -> list[Pair]:
     """Each photo that is seen at all turns with the `SAMPLE_NEIGHBOURS` that look the most like it at any of them."""
     names = sorted(previews)
-    turning = [name for name in names if len(previews[name]) == TURNS]
+    turning = [i for i, name in enumerate(names) if len(previews[name]) == TURNS]
     if not turning:
         return []
-    upright_, all_turns = (
-        _global_descriptors([previews[name][:turns] for name in some], vocabulary or _trained(previews))
-        for some, turns in ((names, 1), (turning, TURNS))
-    )
+    vocabulary = vocabulary or _trained(previews)
+    _, (index,) = _described(previews, vocabulary, 1)
     pairs = []
-    for name, vectors in zip(turning, all_turns, strict=True):
-        similarity = (vectors @ upright_[:, 0].T).max(0)
-        similarity[names.index(name)] = -np.inf
-        pairs += [(name, names[i]) for i in np.argsort(-similarity)[: min(SAMPLE_NEIGHBOURS, len(names) - 1)]]
+    for i in turning:
+        vectors = np.stack([vocabulary.describe(level.unpacked().descriptors) for level in previews[names[i]]])
+        rows, similarity = (found.ravel() for found in index.search(vectors, SAMPLE_NEIGHBOURS + 1))
+        pairs += [(names[i], names[other]) for other in _most_alike(rows, similarity, i, SAMPLE_NEIGHBOURS)]
     return pairs
 
 
-def _global_descriptors(previews: Sequence[Preview], vocabulary: Vocabulary) -> np.ndarray:
-    """Global descriptors float32 [N, turns, G] of previews of as many turns."""
-    return np.array([[vocabulary.describe(level.unpacked().descriptors) for level in levels] for levels in previews])
+def _described(
+    previews: Mapping[str, Preview], vocabulary: Vocabulary | None, turns: int
+) -> tuple[np.ndarray, list[Index]]:
+    """Global descriptors of photos in the order of their names: float32 [N, G] as they are, and an index a turn."""
+    vocabulary = vocabulary or _trained(previews)
+    upright_, by_turn = [], [Index() for _ in range(turns)]
+    for name in sorted(previews):
+        vectors = [vocabulary.describe(level.unpacked().descriptors) for level in previews[name][:turns]]
+        upright_.append(vectors[0])
+        for index, vector in zip(by_turn, vectors, strict=True):
+            index.add([name], vector[None])
+    return np.stack(upright_), by_turn
+
+
+def _most_alike(rows: np.ndarray, similarity: np.ndarray, own: int, count: int) -> list[int]:
+    """The `count` photos most alike of those found at several turns, without the photo itself."""
+    others = dict.fromkeys(rows[np.argsort(-similarity, kind="stable")].tolist())
+    others.pop(own, None)
+    return list(others)[:count]
 
 
 def _trained(previews: Mapping[str, Preview]) -> Vocabulary:
