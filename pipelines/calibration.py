@@ -108,10 +108,12 @@ def main(features: tuple[str, ...], views: int, queries: int, scenes: int, weigh
     results = Results(out, "Calibration", options)
     lines = {}
     for name in features:
+        rows = []
         for seed in range(scenes):
             key = f"{name}, courtyard {seed}"
-            row = results.row(key, partial(measure, name, views, queries, seed, weights))
-            lines[key] = summary(row)
+            rows.append(results.row(key, partial(measure, name, views, queries, seed, weights)))
+            lines[key] = summary(rows[-1])
+        lines[f"{name}, all"] = summary({key: [x for row in rows for x in row[key]] for key in rows[0]})
     results.table(COLUMNS, lines)
     results.write()
 
