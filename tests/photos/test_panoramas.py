@@ -46,10 +46,10 @@ def test_each_view_shows_what_its_camera_does(tmp_path):
         rotation = rotation_matrix(camera.get("cam_from_rig_rotation", [1, 0, 0, 0]))
         rays = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], -1)
         rays = rays / np.linalg.norm(rays, axis=2)[..., None] @ rotation
-        with Image.open(tmp_path / "views" / camera["image_prefix"] / "a.png.jpg") as photo:
+        with Image.open(tmp_path / "views/photos" / camera["image_prefix"] / "a.png.jpg") as photo:
             shown = np.asarray(photo) / 127.5 - 1
         assert np.abs(shown - rays).max() < 0.05
-    assert read_photo(tmp_path / "views/view_3/b.jpg").gps[:2] == pytest.approx((55.5, 13.01))
+    assert read_photo(tmp_path / "views/photos/view_3/b.jpg").gps[:2] == pytest.approx((55.5, 13.01))
 
 
 def test_what_a_user_sees(tmp_path):

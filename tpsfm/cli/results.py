@@ -37,7 +37,7 @@ def import_(model: Path, images: Path, out: Path) -> None:
 @click.command("panoramas")
 @click.argument("photos", type=FOLDER)
 @click.argument("views", type=FOLDER)
-@example("tpsfm panoramas around/ views/\n  tpsfm reconstruct views/ map/ --rig views/rig.json")
+@example("tpsfm panoramas around/ views/\n  tpsfm reconstruct views/photos/ map/ --rig views/rig.json")
 def panoramas_(photos: Path, views: Path) -> None:
     """Cut the 360-degree PHOTOS (equirectangular, twice as wide as high) into views, in the new folder VIEWS.
 
@@ -52,7 +52,7 @@ def panoramas_(photos: Path, views: Path) -> None:
     progress.say(f"panoramas           {count}")
     said = ",".join(f"{value:g}" for value in camera)
     progress.say(
-        f"map them            tpsfm reconstruct {views} map/ --rig {views / 'rig.json'}"
+        f"map them            tpsfm reconstruct {views / 'photos'} map/ --rig {views / 'rig.json'}"
         f" --cameras PINHOLE,{said} --fix-cameras"
     )
 

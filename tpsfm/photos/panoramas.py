@@ -22,7 +22,7 @@ _QUALITY = 95  # of their JPEGs
 def cut_panoramas(
     images: Path, out: Path, progress: Callable[[int, int], object] | None = None
 ) -> tuple[int, list[float]]:
-    """Write the views of all panoramas below a folder, `view_0/NAME.jpg` and so on, and COLMAP's `rig.json` of them.
+    """Write the views of all panoramas below a folder, `photos/view_0/NAME.jpg` and so on, and COLMAP's `rig.json`.
 
     A view has the photo's GPS and as many pixels a degree as the photo has along the horizon.
 
@@ -60,7 +60,7 @@ def cut_panoramas(
         for view, lookup in enumerate(lookups):
             cut = cv2.remap(around, *lookup, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             jpeg = name if Path(name).suffix.lower() in (".jpg", ".jpeg") else f"{name}.jpg"
-            _write(cut, out / f"view_{view}" / jpeg, images / name)
+            _write(cut, out / "photos" / f"view_{view}" / jpeg, images / name)
         if progress:
             progress(done + 1, len(names))
     params = [focal, focal, side / 2, side / 2]
