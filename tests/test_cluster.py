@@ -86,6 +86,21 @@ def test_results_come_in_order_and_errors_come_through(workers):
         list(workers.run(onworker.square, [("job", ("text",))], 1))
 
 
+def test_without_any_worker_left_a_run_ends_with_one_line(monkeypatch):
+    alone = cluster.Cluster(None, 1)
+    monkeypatch.setattr(cluster, "_PATIENCE", 2.0)
+    try:
+        found = alone.run(onworker.slow_square, ((number, (number,)) for number in range(3)), 0.1)
+        assert next(found) == (0, 0)
+        nannies, workers = (alone._client.run(os.getpid, nanny=nanny).values() for nanny in (True, False))
+        for process in (*nannies, *workers):  # a nanny would start its worker again
+            os.kill(process, signal.SIGKILL)
+        with pytest.raises(TpsfmError, match=r"no worker of the cluster tcp://.* is left; run again"):
+            list(found)
+    finally:
+        alone.close()
+
+
 def test_workers_that_wait_take_next_to_nothing(workers):
     def seconds(of_nannies: bool) -> float:
         return sum(workers._client.run(onworker.process_seconds, nanny=of_nannies).values())

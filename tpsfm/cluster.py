@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -136,7 +137,7 @@ class Cluster:
 
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return batch.future.result()
+                return self._finished(batch.future)
             except (CancelledError, KilledWorker, OSError, TimeoutError) as error:
                 log.warning("cluster: a batch was lost (%s), attempt %d", str(error).splitlines()[0], attempt)
                 lost = error
@@ -148,6 +149,18 @@ class Cluster:
         raise TpsfmError(
             f"the cluster {self.address} lost the same work {_ATTEMPTS} times ({lost}); run again"
         ) from lost
+
+    def _finished(self, future: Any) -> list:
+        """The result of a batch, waited for as long as there are workers."""
+        while True:
+            try:
+                return future.result(timeout=_PATIENCE)
+            except asyncio.TimeoutError as error:
+                if future.status != "pending":
+                    raise
+                if not self.threads:
+                    text = f"no worker of the cluster {self.address} is left; run again, what is done stays"
+                    raise TpsfmError(text) from error
 
     def _connect(self) -> Any:
         """A client, once there are workers."""
