@@ -17,7 +17,7 @@ MIN_CELLS = 12  # that hold inliers
 # determine the pose as well as a seventh as many independent ones would. And the standard deviation of the rotation
 # that all of them have in common, as a share of the map's mean reprojection error.
 COVARIANCE_INFLATION = 7.2
-COMMON_ROTATION = 0.18
+COMMON_ROTATION = 0.15
 
 
 @dataclass(frozen=True, eq=False)
