@@ -1,5 +1,6 @@
 """Photos taken from one point, on synthesized keypoints: they make no map, however flat or narrow the others are."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -8,20 +9,28 @@ import pytest
 
 from tpsfm import colmap
 from tpsfm.colmap import mapping
-from tpsfm.colmap.one_point import ROTATED, rotation_share
+from tpsfm.colmap.one_point import ROTATED, are_from_one_point, rotation_share
+from tpsfm.colmap.rigs import apply_rigs
 from tpsfm.photos import Photo
 
+TURNED = {"cam_from_rig_rotation": [1, 0, 0, 0], "cam_from_rig_translation": [0, 0, 0]}  # exactly how matters not
 SIZE, FOCAL = (640, 480), 600.0
 
 
-def photos(folder: Path, points: np.ndarray, cameras: list[tuple[np.ndarray, np.ndarray]], noise: float = 0.5) -> Path:
+def photos(
+    folder: Path,
+    points: np.ndarray,
+    cameras: list[tuple[np.ndarray, np.ndarray]],
+    noise: float = 0.5,
+    named: list[str] | None = None,
+) -> Path:
     """A verified database of photos without EXIF that see points [P, 3] from cameras (R, C), some matches wrong."""
     rng = np.random.default_rng(0)
     keypoints, visible = {}, {}
     for number, (rotation, centre) in enumerate(cameras):
         x = (points - centre) @ rotation.T
         pixels = FOCAL * x[:, :2] / x[:, 2:] + np.array(SIZE) / 2
-        name = f"{number}.jpg"
+        name = f"{number}.jpg" if named is None else named[number]
         visible[name] = np.flatnonzero((x[:, 2] > 0) & (pixels >= 0).all(1) & (pixels < SIZE).all(1))
         keypoints[name] = (pixels[visible[name]] + rng.normal(0, noise, (len(visible[name]), 2))).astype(np.float32)
     names = list(keypoints)
@@ -35,7 +44,7 @@ def photos(folder: Path, points: np.ndarray, cameras: list[tuple[np.ndarray, np.
             matches[wrong, 1] = rng.permutation(matches[wrong, 1])
             table.write((a, b), matches, "key")
     infos = {name: Photo(*SIZE) for name in names}
-    cameras_of = colmap.group_cameras(infos, "per-image")
+    cameras_of = colmap.group_cameras(infos, "per-image" if named is None else "per-folder")
     colmap.write_images(folder / "database.db", infos, cameras_of, keypoints.__getitem__)
     colmap.verify_matches(folder / "database.db", threads=1)
     return folder / "database.db"
@@ -86,6 +95,19 @@ def test_photos_from_one_point_make_no_map(tmp_path, monkeypatch, caplog):
 def test_photos_that_move_make_a_map(points, cameras, tmp_path):
     database = photos(tmp_path, points, cameras)
     assert models(tmp_path, database) == [len(cameras)]
+
+
+def test_views_of_a_rig_say_nothing_of_each_other(tmp_path):
+    """Those of one moment may look out from one point, as a panorama's do."""
+    around = [(rotation, np.array([x, 0.0, 0.0])) for rotation, _ in turning() for x in (0.0, 1.0, 2.0)]
+    names = [f"{view}/{moment}.jpg" for view in "abcd" for moment in range(3)]
+    database = photos(tmp_path, cloud(), around, named=names)
+    views = [{"image_prefix": f"{view}/", **({"ref_sensor": True} if view == "a" else TURNED)} for view in "abcd"]
+    assert are_from_one_point(database, {name for name in names if name.endswith("/0.jpg")})
+    (tmp_path / "rig.json").write_text(json.dumps([{"cameras": views}]))
+    apply_rigs(database, tmp_path / "rig.json")
+    assert not are_from_one_point(database)
+    assert not are_from_one_point(database, {name for name in names if name.endswith("/0.jpg")})
 
 
 def test_two_photos_of_few_matches_make_no_map(tmp_path):

@@ -102,7 +102,8 @@ class _Pairs:
 
     Attributes:
         names: by image id.
-        judged: by image id, up to `JUDGED` of its pairs, the one with the most inliers first.
+        judged: by image id, up to `JUDGED` of its pairs, the one with the most inliers first; none of photos that a rig
+            took at the same moment.
     """
 
     def __init__(self, db: Any, names: Collection[str] | None = None) -> None:
@@ -112,11 +113,13 @@ class _Pairs:
         self._camera = {image.image_id: cameras[image.camera_id] for image in images}
         self._db = db
         self.is_rotated = cache(self._is_rotated)
+        moment = {data.id: frame.frame_id for frame in db.read_all_frames() for data in frame.data_ids}
         pair_ids, counts = db.read_two_view_geometry_num_inliers()
         of_image: dict[int, list[tuple[int, int]]] = {}
         for row in np.argsort(-np.asarray(counts, np.int64), kind="stable"):
             pair = pycolmap.pair_id_to_image_pair(pair_ids[row])
-            if counts[row] >= MIN_INLIERS and self.names.keys() >= set(pair):
+            together = moment.get(pair[0], -pair[0]) == moment.get(pair[1], -pair[1])
+            if counts[row] >= MIN_INLIERS and self.names.keys() >= set(pair) and not together:
                 for image_id in pair:
                     of_image.setdefault(image_id, []).append(pair)
         self.judged = {
