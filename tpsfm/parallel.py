@@ -26,6 +26,7 @@ def in_parallel(
         threads: how many; None for one single-threaded job per core that PyTorch uses: threads that share a small
             matrix product wait for each other, the more so on a busy machine.
         ahead: how many jobs more than the next one to be yielded may be under way or done; as many as threads if None.
+        most: jobs at once where `threads` is None; they share the cores.
     """
     settings: dict[str, Any] = {}
     if threads is None:

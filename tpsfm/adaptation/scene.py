@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from tpsfm.colmap import read_observations
 from tpsfm.errors import TpsfmError
 from tpsfm.features.upright import rotation
 from tpsfm.geometry import Model, rescale_points
-from tpsfm.io.workspace import Workspace
-from tpsfm.photos import Photo, decoded_keypoints, unchanged_photos, upright
+from tpsfm.io.workspace import Workspace, digest
+from tpsfm.photos import Photo, unchanged_photos, upright, upright_keypoints
 from tpsfm.reconstruction.report import map_digest
 
 MIN_PHOTOS = 6  # of a map
@@ -32,7 +31,6 @@ HELD_OUT, MOST_HELD_OUT = 0.2, 10  # the share of the photos, and how many at mo
 OTHERS_HELD_OUT = 0.08  # of other photos
 MIN_SHARED = 16  # landmarks of a pair of photos
 MAX_PAIRS = 2000
-INVERSE = {1: 1, 3: 3, 6: 8, 8: 6}  # of an EXIF orientation
 
 
 class Scene:
@@ -97,10 +95,9 @@ class Scene:
         matched = self._matched(learned, [places[images / name] for name in learned], photos)
         if not matched or not len(warped):
             raise TpsfmError(f"{self.workspace.root}: no two of its photos share {MIN_SHARED} points")
-        content = [map_digest(self.workspace), *(str(path) for path in photos.paths)]
-        digest = hashlib.blake2b("\n".join(content).encode(), digest_size=8).hexdigest()
+        learned_from = digest([map_digest(self.workspace), *(str(path) for path in photos.paths)])
         pairs = validation_pairs(warped, validation.size, validation.pairs)
-        return Data(self.workspace.images, photos, pairs, digest, matched=matched)
+        return Data(images, photos, pairs, learned_from, matched=matched)
 
     def _matched(self, names: list[str], places: list[int], photos: Photos) -> list[Matched]:
         """The pairs that share enough landmarks."""
@@ -156,7 +153,7 @@ def seen_pixels(photo: Photo, side: int) -> tuple[np.ndarray, float]:
 def seen_places(photo: Photo, keypoints: np.ndarray, scale: float) -> np.ndarray:
     """Where keypoints [N, 2] of a photo as stored lie in its `seen_pixels` of a scale: float32 [N, 2]."""
     size = _seen_size(photo, scale)
-    places = decoded_keypoints(keypoints, INVERSE[photo.orientation], photo.seen_size)
+    places = upright_keypoints(keypoints, photo.orientation, photo.size)
     places = rescale_points(places, np.array(size) / np.array(photo.seen_size))
     if photo.turn:
         matrix, _ = rotation(size, photo.turn)

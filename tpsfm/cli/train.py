@@ -74,8 +74,8 @@ def adapt_(out: Path, to: Path | None, steps: int, photos: Path | None, device: 
         f"trained on          {found.pairs} pairs of {found.photos} photos; held out: {', '.join(found.held_out)}"
     )
     progress.say(f"{'held-out photos':20}{'before':>10}{'after':>10}")
-    for label, name in (("registered", "registered"), ("matches", "matches"), ("inliers", "inliers")):
-        progress.say(f"  {label:18}{getattr(before, name):10,}{getattr(after, name):10,}")
+    for name in ("registered", "matches", "inliers"):
+        progress.say(f"  {name:18}{getattr(before, name):10,}{getattr(after, name):10,}")
     progress.say(f"  {'error, pixels':18}{before.error:10.3f}{after.error:10.3f}")
     progress.say(f"{'points of the others':20}{before.points:10,}{after.points:10,}")
     warped = "warps of other photos" if photos else "warps of these photos"

@@ -41,7 +41,10 @@ class Snapshots:
         for number, folder in enumerate(self._all()):
             with suppress(TpsfmError):
                 found.append((len(read_model(folder).images), number, folder))
-        return max(found)[2:] + max(found)[:1] if found else None
+        if not found:
+            return None
+        photos, _, folder = max(found)
+        return folder, photos
 
     def prune(self) -> None:
         """Delete all but the last."""

@@ -2,7 +2,7 @@
 
 from tpsfm.geometry.camera import CAMERA_MODELS, Camera, rescale_matrix, rescale_points
 from tpsfm.geometry.model import Model, summary
-from tpsfm.geometry.motion import Pose, Sim3, quaternion, rotation_about, rotation_angle, rotation_matrix
+from tpsfm.geometry.motion import Pose, Sim3, quaternion, rotation_about, rotation_angle, rotation_matrix, turn_about
 
 __all__ = [
     "CAMERA_MODELS",
@@ -17,4 +17,5 @@ __all__ = [
     "rotation_angle",
     "rotation_matrix",
     "summary",
+    "turn_about",
 ]

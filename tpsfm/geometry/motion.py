@@ -102,6 +102,12 @@ def rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
     return cos * np.eye(3) + sin * np.cross(np.eye(3), axis) + (1 - cos) * np.outer(axis, axis)
 
 
+def turn_about(line: np.ndarray, angle: float, through: np.ndarray) -> Sim3:
+    """A turn as `rotation_about` about the line of that direction through a point [3]."""
+    rotation = rotation_about(line, angle)
+    return Sim3(1.0, rotation, through - rotation @ through)
+
+
 def rotation_angle(rotation: np.ndarray) -> float:
     """Radians; atan2 keeps its precision at small angles, where the arc cosine of the trace loses half the digits."""
     twist = rotation - rotation.T

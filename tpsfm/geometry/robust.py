@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tpsfm.geometry.motion import Sim3, rotation_about
+from tpsfm.geometry.motion import Sim3, turn_about
 
 _TRIALS = 2000
-_UNKNOWNS = 7  # of a similarity, by which residuals are too small
+UNKNOWNS = 7  # of a similarity, by which residuals are too small
 _MIN_SPREAD = 3.0  # a scale needs positions spread by so many times their residuals
 
 
@@ -37,10 +37,9 @@ class Fit:
 
     def turned(self, angle: float) -> Fit:
         """The same, turned about the inliers' longest axis by an angle in radians."""
-        rotation, middle = rotation_about(self.line, angle), self.positions[self.inliers].mean(0)
-        turn = Sim3(1.0, rotation, middle - rotation @ middle)
+        turn = turn_about(self.line, angle, self.positions[self.inliers].mean(0))
         old, positions = self.transform, turn(self.positions)
-        transform = Sim3(old.scale, rotation @ old.rotation, turn(old.translation))
+        transform = Sim3(old.scale, turn.rotation @ old.rotation, turn(old.translation))
         return replace(
             self, transform=transform, positions=positions, residuals=self.residuals + self.positions - positions
         )
@@ -81,7 +80,8 @@ def fit_positions(source: np.ndarray, target: np.ndarray, max_error: np.ndarray,
             break
         best = again
     positions = transform(source)
-    return _described(Fit(transform, positions, best, target - positions, np.zeros(3), np.inf))
+    residuals = target - positions
+    return Fit(transform, positions, best, residuals, *_described(positions[best], residuals[best]))
 
 
 def _cost(transform: Sim3, source: np.ndarray, target: np.ndarray, max_error: np.ndarray) -> np.ndarray:
@@ -89,10 +89,9 @@ def _cost(transform: Sim3, source: np.ndarray, target: np.ndarray, max_error: np
     return np.minimum((((target - transform(source)) / max_error) ** 2).max(1), 1)
 
 
-def _described(fit: Fit) -> Fit:
-    """A fit with its line, what the positions tell of the turn about it, and the objection."""
-    count = int(fit.inliers.sum())
-    inliers, residuals = fit.positions[fit.inliers], fit.residuals[fit.inliers]
+def _described(inliers: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, float, str]:
+    """The line of a fit's inliers, what they tell of the turn about it, and the objection."""
+    count = len(inliers)
     _, spread, axes = np.linalg.svd(inliers - inliers.mean(0), full_matrices=False)
     long, wide = spread[:2] / np.sqrt(count)
     error = float(np.sqrt((residuals**2).mean()))  # along one axis
@@ -101,6 +100,6 @@ def _described(fit: Fit) -> Fit:
         objection = f"all {count} positions are at the same place"
     elif long < _MIN_SPREAD * error / np.sqrt(count):
         objection = f"the positions lie within {2 * long:.2g} m, too close together for their errors of {error:.2g} m"
-    across = np.sqrt(((residuals @ np.cross(axes[0], axes[1])) ** 2).sum() / max(count - _UNKNOWNS / 3, 1))
+    across = np.sqrt(((residuals @ np.cross(axes[0], axes[1])) ** 2).sum() / max(count - UNKNOWNS / 3, 1))
     tilt = np.inf if wide <= 1e-3 * long else across / (np.sqrt(count) * wide)
-    return replace(fit, line=axes[0], tilt=float(tilt), objection=objection)
+    return axes[0], float(tilt), objection

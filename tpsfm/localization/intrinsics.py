@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from tpsfm.colmap import fit_camera
-from tpsfm.geometry import Camera
-from tpsfm.photos import Photo
+from tpsfm.errors import TpsfmError
+from tpsfm.geometry import Camera, Model
+from tpsfm.photos import Photo, read_photo
 
 # Focal lengths to try, as multiples of the photo's longer side: fields of view from 96 to 14 degrees, in steps of a
 # factor of 1.25, so that one of them is within 12 % of the true one.
@@ -33,14 +36,32 @@ class Intrinsics:
         return self.source in ("size", "exif", "estimated")
 
 
+def known_cameras(model: Model, photos: Mapping[str, Photo], images: Path) -> dict[Hashable, Camera]:
+    """The cameras of a map by `Photo.camera_key` and by (width, height); of several, that of the image that sees most
+    points.
+
+    Args:
+        photos: the records that are kept; the others are read, if the photos are still there.
+        images: their folder.
+    """
+    cameras: dict[Hashable, Camera] = {}
+    for name, pose in sorted(model.images.items(), key=lambda item: item[1].observations):
+        camera = model.cameras[pose.camera_id]
+        cameras[camera.width, camera.height] = camera
+        with suppress(TpsfmError):
+            key = (photos.get(name) or read_photo(images / name)).camera_key
+            if key is not None:
+                cameras[key] = camera
+    return cameras
+
+
 def intrinsics_of(photo: Photo, given: Camera | None, known: Mapping[Hashable, Camera]) -> list[Intrinsics]:
     """Hypotheses of a query's intrinsics, in the order in which they are tried; the first may be wrong, as EXIF can be.
 
     Args:
         photo: the query.
         given: the intrinsics that the user gave, or None.
-        known: the map's cameras by `Photo.camera_key` and by (width, height); of several, that of the image that sees
-            most points.
+        known: `known_cameras` of the map.
 
     Raises:
         TpsfmError: the given camera doesn't fit the photo, as `fit_camera` says.

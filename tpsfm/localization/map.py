@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from tpsfm.errors import TpsfmError
 from tpsfm.features import Extractor, Features
 from tpsfm.features.store import FeatureStore
 from tpsfm.features.upright import upright_features
-from tpsfm.geometry import Camera, Model
+from tpsfm.geometry import Camera
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.localization.acceptance import Attempt, accept
 from tpsfm.localization.alignment import align_estimate
 from tpsfm.localization.correspondences import Correspondences, match_landmarks
 from tpsfm.localization.estimation import Estimate, confirms_camera, estimate_in_groups
-from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of
+from tpsfm.localization.intrinsics import Intrinsics, intrinsics_of, known_cameras
 from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
 from tpsfm.photos import Photo, check_pixels, kept_photos, read_photo, upright
@@ -38,9 +38,7 @@ from tpsfm.retrieval.index import Index, key_of_global
 FIRST_IMAGES = 5  # matched first; most photos need no more
 SUFFICIENT_INLIERS = 200  # with which the other images are not matched
 SCREENING_KEYPOINTS = 2048  # of a photo with twice as many, the strongest, by which it is refused
-VOTING_IMAGES = (
-    3  # of the map, that a photo's strongest keypoints, or those of a small copy at each turn, are matched with first
-)
+VOTING_IMAGES = 3  # with which a photo's strongest keypoints, or those of a small copy at each turn, are matched first
 # Keypoints of the copy that match them, for the photo to be tried at that turn; foreign photos had up to 14.
 MIN_VOTES = 20
 VOTE_RATIO = 1.5  # of them to those at the best other turn
@@ -109,7 +107,7 @@ class Map:
         self._index = Index()
         self._index.add(self._landmarks.names, vectors)
         self._rows = {name: row for row, name in enumerate(self._landmarks.names)}
-        self._cameras = _known_cameras(self.model, kept_photos(self.workspace.photos, self.images), self.images)
+        self._cameras = known_cameras(self.model, kept_photos(self.workspace.photos, self.images), self.images)
         focals = [self.model.cameras[pose.camera_id].matrix[0, 0] for pose in self.model.images.values()]
         self._error = float(self.model.errors.mean() / np.median(focals))  # radians
 
@@ -252,7 +250,7 @@ class Map:
         """
         if len(features) < 2 * SCREENING_KEYPOINTS:
             return None
-        strongest = features.select(np.argsort(-features.scores, kind="stable")[:SCREENING_KEYPOINTS])
+        strongest = features.select(slice(0, SCREENING_KEYPOINTS))
         matches, found = Correspondences.none(), None
         for some in (images[:VOTING_IMAGES], images[VOTING_IMAGES:]):
             matches += self._match(strongest, some, clock)
@@ -321,24 +319,6 @@ def _check_extractor(workspace: Workspace, store: FeatureStore, extractor: Extra
             f"{workspace.root}: its features were made by another extractor ({changes}); take the one it was made with,"
             f" or run 'tpsfm reconstruct' again"
         )
-
-
-def _known_cameras(model: Model, photos: Mapping[str, Photo], images: Path) -> dict[Hashable, Camera]:
-    """The map's cameras by `Photo.camera_key` and by (width, height).
-
-    Args:
-        photos: the records that are kept; the others are read, if the photos are still there.
-        images: their folder.
-    """
-    cameras: dict[Hashable, Camera] = {}
-    for name, pose in sorted(model.images.items(), key=lambda item: item[1].observations):
-        camera = model.cameras[pose.camera_id]
-        cameras[camera.width, camera.height] = camera
-        with suppress(TpsfmError):
-            key = (photos.get(name) or read_photo(images / name)).camera_key
-            if key is not None:
-                cameras[key] = camera
-    return cameras
 
 
 def _name(image: str | Path | np.ndarray | Photo) -> str:

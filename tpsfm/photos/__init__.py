@@ -3,7 +3,7 @@
 from tpsfm.photos.catalog import PhotoCatalog, kept_photos, unchanged_photos
 from tpsfm.photos.listing import existing_name, is_image, is_portable, list_images, name_below, read_lines
 from tpsfm.photos.masks import Masks
-from tpsfm.photos.orientation import decoded_keypoints, turned, upright
+from tpsfm.photos.orientation import decoded_keypoints, turned, upright, upright_keypoints
 from tpsfm.photos.photo import SNAPSHOT, Photo, file_digest, read_photo
 from tpsfm.photos.pixels import check_pixels, read_image
 
@@ -27,4 +27,5 @@ __all__ = [
     "turned",
     "unchanged_photos",
     "upright",
+    "upright_keypoints",
 ]

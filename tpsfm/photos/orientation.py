@@ -53,8 +53,20 @@ def decoded_keypoints(keypoints: np.ndarray, orientation: int, size: tuple[int, 
         [N, 2] xy in pixels of the decoded image, of the same dtype.
     """
     transposed, *mirrored = ORIENTATIONS[orientation]
-    keypoints = keypoints[:, ::-1].copy() if transposed else keypoints.copy()
+    return _mirrored(keypoints[:, ::-1] if transposed else keypoints, mirrored, size)
+
+
+def upright_keypoints(keypoints: np.ndarray, orientation: int, size: tuple[int, int]) -> np.ndarray:
+    """The inverse of `decoded_keypoints`, of the same orientation and size."""
+    transposed, *mirrored = ORIENTATIONS[orientation]
+    keypoints = _mirrored(keypoints, mirrored, size)
+    return keypoints[:, ::-1] if transposed else keypoints
+
+
+def _mirrored(keypoints: np.ndarray, axes: list[bool], size: tuple[int, int]) -> np.ndarray:
+    """A copy of keypoints [N, 2], mirrored in x, y or both."""
+    keypoints = keypoints.copy()
     for axis in (0, 1):
-        if mirrored[axis]:
+        if axes[axis]:
             keypoints[:, axis] = size[axis] - 1 - keypoints[:, axis]
     return keypoints

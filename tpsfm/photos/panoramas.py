@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry import quaternion
+from tpsfm.geometry import quaternion, rotation_about
 from tpsfm.photos.listing import list_images
 from tpsfm.photos.pixels import open_image, read_image, stored_size
 
@@ -45,7 +45,7 @@ def cut_panoramas(
     for name in names:
         with open(images / name, "rb") as file, open_image(images / name, file) as image:
             sizes[name] = stored_size(image)
-        if not is_panorama_size(*sizes[name]):
+        if sizes[name][0] != 2 * sizes[name][1]:
             size = "x".join(map(str, sizes[name]))
             raise TpsfmError(f"{images / name} is {size}; a 360-degree photo is twice as wide as high")
     if len(set(sizes.values())) > 1:
@@ -76,16 +76,9 @@ def cut_panoramas(
     return len(names), [side, side, *params]
 
 
-def is_panorama_size(width: int, height: int) -> bool:
-    """Whether a photo is twice as wide as high."""
-    return width == 2 * height
-
-
 def view_rotation(view: int) -> np.ndarray:
     """float64 [3, 3], from the panorama's frame (x right, y down, z to its middle) to that of a view."""
-    angle = 2 * math.pi * view / VIEWS
-    cos, sin = math.cos(angle), math.sin(angle)
-    return np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+    return rotation_about(np.array([0.0, 1, 0]), -2 * math.pi * view / VIEWS)
 
 
 def _lookup(rotation: np.ndarray, side: int, focal: float, width: int) -> tuple[np.ndarray, np.ndarray]:

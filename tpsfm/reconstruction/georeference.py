@@ -211,6 +211,7 @@ class Georeference(Stage):
         """Adjust the map in a folder to the positions of photos or of ground control points; the residuals [N, 3]."""
         from tpsfm.colmap.position_priors import KnownPoint, adjust_to_points, adjust_to_positions
 
+        model = read_model(folder)
         if self.gcp is None:
             deviations = np.array([positions[name].deviation for name in found.names])
 
@@ -222,8 +223,8 @@ class Georeference(Stage):
 
         else:
             gcp, deviations = self.gcp, np.full((len(found.names), 3), np.nan)
-            points = read_ground_points(gcp, list(read_model(folder).images))
-            seen = find_in_map(points, read_model(folder), gcp)
+            points = read_ground_points(gcp, list(model.images))
+            seen = find_in_map(points, model, gcp)
 
             def hold(places: dict[str, np.ndarray], deviations: dict[str, np.ndarray]) -> None:
                 known = [KnownPoint(places[name], deviations[name], seen[name].sightings) for name in places]
@@ -232,8 +233,7 @@ class Georeference(Stage):
             def find() -> dict[str, np.ndarray]:
                 return {name: point.place for name, point in find_in_map(points, read_model(folder), gcp).items()}
 
-        upright = _upright(workspace, read_model(folder).images)
-        return adjust(folder, found, deviations, hold, find, upright)
+        return adjust(folder, found, deviations, hold, find, _upright(workspace, model.images))
 
 
 def positions_of(photos: dict[str, Photo]) -> dict[str, Position]:

@@ -10,13 +10,12 @@ import numpy as np
 
 from tpsfm.colmap import read_model
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry import Sim3, rotation_about
-from tpsfm.geometry.robust import Fit, fit_positions
+from tpsfm.geometry import turn_about
+from tpsfm.geometry.robust import UNKNOWNS, Fit, fit_positions
 from tpsfm.geometry.vertical import Turn
 
 _LEAST_DEVIATION = 0.005  # metres of a place that is told by its residuals
 _ROUNDS = 2  # of adjustment, where the residuals of the first tell the deviations of the second
-_UNKNOWNS = 7  # of the similarity, by which residuals are too small
 _WORST_TILT = np.radians(10)  # standard deviation of the turn about a line of places that is still good enough
 
 Upright = Callable[[np.ndarray, Mapping[str, np.ndarray]], tuple[Turn, str]]
@@ -125,15 +124,14 @@ def adjust(
     used, residuals = found.fit.inliers, found.fit.residuals
     rows = np.flatnonzero(used)
     for _ in range(_ROUNDS if np.isnan(deviations[used]).any() else 1):
-        squares = (residuals[used] ** 2).sum(0) / max(len(rows) - _UNKNOWNS / 3, 1)
+        squares = (residuals[used] ** 2).sum(0) / max(len(rows) - UNKNOWNS / 3, 1)
         horizontal, vertical = np.sqrt([squares[:2].mean(), squares[2]]).clip(_LEAST_DEVIATION)
         now = np.where(np.isnan(deviations), [horizontal, horizontal, vertical], deviations)
         hold({found.names[row]: found.metres[row] for row in rows}, {found.names[row]: now[row] for row in rows})
         if found.upright:
             rotations = {name: pose.rotation for name, pose in read_model(folder).images.items()}
-            rotation = rotation_about(found.fit.line, upright(found.fit.line, rotations)[0].angle)
-            middle = found.metres[used].mean(0)
-            transform_model(folder, folder, Sim3(1.0, rotation, middle - rotation @ middle))
+            angle = upright(found.fit.line, rotations)[0].angle
+            transform_model(folder, folder, turn_about(found.fit.line, angle, found.metres[used].mean(0)))
         there = find()
         residuals = found.metres - np.array([there.get(name, np.full(3, np.nan)) for name in found.names])
         used = used & np.isfinite(residuals).all(1)

@@ -23,7 +23,7 @@ from tpsfm.reconstruction.verification import Verification
 from tpsfm.reconstruction.world import read_georeference
 from tpsfm.view.report import write_report
 
-SHOWN = 20  # pairs of look-alikes, the worst
+SHOWN = 20  # pairs of look-alikes, the worst; positions left out
 
 
 def write_results(workspace: Workspace) -> None:
@@ -283,9 +283,8 @@ def _in_the_world(workspace: Workspace) -> list[str]:
             f"{row['name']} ({np.linalg.norm([row[axis] for axis in ('east', 'north', 'up')]):,.0f} m off)"
             for row in wrong
         ]
-        lines.append(
-            f"left out            {', '.join(off[:SHOWN])}{f' and {len(off) - SHOWN} more' * (len(off) > SHOWN)}"
-        )
+        more = f" and {len(off) - SHOWN} more" if len(off) > SHOWN else ""
+        lines.append(f"left out            {', '.join(off[:SHOWN])}{more}")
     if "upright" in content:
         by, degrees = content["upright"]["by"], content["upright"]["degrees"]
         lines.append(f"upright             by {by}, to some {degrees:.1g}°: its positions don't tell that")
