@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch.autograd import gradcheck
+from torch.nn import functional as F
 from tpr.losses.detection import peak_agreement_loss, peakiness_loss, reliability_loss, subpixel_loss
 from tpr.losses.prediction import hard_loss, prediction_loss, soft_labels, soft_loss
+from tpr.losses.relation import relation_loss
 from tpr.losses.sigreg import random_directions, sigreg_loss
 from tpr.losses.spread import (
     centred,
@@ -286,3 +288,25 @@ def test_weights_of_points_act_as_repetition():
     order = [0, 1, 1, 2]
     repeated = invariance_loss(first[:, order], second[:, order], torch.ones(1, 4, dtype=torch.bool))
     assert torch.allclose(weighted, repeated)
+
+
+def test_relations_of_descriptors_that_are_the_targets_already_move_nothing():
+    target = F.normalize(randoms(2, 6, 8), dim=-1)
+    target[:, 1] = target[:, 0]  # look-alikes share their label, and stay as they are
+    valid = torch.ones(2, 6, dtype=torch.bool)
+    predicted = target.clone().requires_grad_()
+    loss = relation_loss(predicted, target, valid, 0.05, 0.05)
+    (gradient,) = torch.autograd.grad(loss, predicted)
+    assert gradient.abs().max() < 1e-6
+    moved = F.normalize(target + 0.1 * randoms(2, 6, 8, seed=1), dim=-1)
+    assert relation_loss(moved, target, valid, 0.05, 0.05) > loss > 0.2  # the entropy of the two that share
+
+
+def test_relations_to_a_certain_teacher_are_a_classification():
+    """T' near 0 names each point itself, which is InfoNCE; points that aren't seen take no part."""
+    predicted, target = F.normalize(randoms(2, 3, 6, 8), dim=-1)
+    valid = torch.ones(3, 6, dtype=torch.bool)
+    valid[:, 4:] = False
+    logits = predicted[:, :4] @ target[:, :4].transpose(1, 2) / 0.1
+    expected = F.cross_entropy(logits.flatten(0, 1), torch.arange(4).repeat(3))
+    assert torch.allclose(relation_loss(predicted, target, valid, 0.1, 1e-4), expected, atol=1e-5)

@@ -15,6 +15,7 @@ from tpr.heads import Projector, perceptron, projector
 from tpr.keypoints import nearest_maximum, refine, strongest
 from tpr.losses.detection import peak_agreement_loss, peakiness_loss, reliability_loss, subpixel_loss
 from tpr.losses.prediction import hard_loss, prediction_loss, soft_labels, soft_loss
+from tpr.losses.relation import relation_loss
 from tpr.losses.sigreg import random_directions, sigreg_loss
 from tpr.losses.spread import (
     coding_rate_loss,
@@ -39,12 +40,14 @@ class LossWeights:
 
     Attributes:
         prediction: the paper's, `losses.prediction`.
+        relation: how points relate to each other, `losses.relation`.
         invariance, decorrelation, covariance, coding_rate, moment: against collapse, `losses.spread`.
         sigreg: the same, `losses.sigreg`.
         reliability, peaks, peakiness, subpixel: of the detector, `losses.detection`.
     """
 
     prediction: float = 1.0
+    relation: float = 0.0
     invariance: float = 1.0
     decorrelation: float = 1.0
     covariance: float = 0.0
@@ -84,6 +87,7 @@ class Method:
         space: where prediction and target are compared.
         labels: where the labels come from.
         temperature: λ of the soft labels.
+        relation_temperature, relation_teacher: T and T' of the relations.
         projector: g.
         sharpening: T of the peak agreement; 1 asks for repeatability alone.
         joint: whether the prediction loss moves the scores that weigh it, or not.
@@ -99,6 +103,8 @@ class Method:
     space: Space = Space.standardized
     labels: Labels = Labels.hard
     temperature: float = 1.0
+    relation_temperature: float = 0.05
+    relation_teacher: float = 0.03
     projector: Projector = Projector.none
     sharpening: float = 0.5
     joint: bool = False
@@ -248,8 +254,14 @@ class Learner(nn.Module):
         scores = sample(dense.logits, where)[..., 0].sigmoid() if weighted else torch.ones_like(where[..., 0])
         weight = valid.float() * (scores[:batch] * scores[batch:]).detach().sqrt()
         terms: dict[str, Tensor] = {}
+        if w.prediction or w.relation:
+            described = self.describe(self.target, images, where)
         if w.prediction:
-            terms["prediction"] = self.prediction(images, scores, raw, where, both, alpha)
+            terms["prediction"] = self.prediction(images, scores, raw, described, where, both, alpha)
+        if w.relation:
+            t, teacher = self.method.relation_temperature, self.method.relation_teacher
+            target = F.normalize(described, dim=-1)
+            terms["relation"] = relation_loss(unit.roll(batch, 0), target, both, t, teacher)
         if w.invariance:
             terms["invariance"] = invariance_loss(first, second, weight)
         if w.decorrelation:
@@ -276,11 +288,17 @@ class Learner(nn.Module):
         return {"rank": effective_rank(descriptors, valid).float(), "spread": spread(descriptors, valid)}
 
     def prediction(
-        self, images: Tensor, scores: Tensor, raw: Tensor, where: Tensor, valid: Tensor, alpha: float
+        self,
+        images: Tensor,
+        scores: Tensor,
+        raw: Tensor,
+        described: Tensor,
+        where: Tensor,
+        valid: Tensor,
+        alpha: float,
     ) -> Tensor:
         """L_hard or L_soft, each view predicting the other; all arguments hold the first views, then the second."""
         batch = len(images) // 2
-        described = self.describe(self.target, images, where)
         predicted = self.predictor(self.project(raw.flatten(0, 1))).reshape(raw.shape)
         with torch.no_grad():
             target = self.target_project(described.flatten(0, 1)).reshape(raw.shape)
