@@ -56,8 +56,8 @@ def synthetic_map(synthetic, tmp_path_factory):
     assert synthetic.database(root / "database.db") == len(synthetic.matches)
     _, inliers = colmap.verify_matches(root / "database.db", threads=2)
     steps = []
-    folders = colmap.reconstruct_incremental(
-        root / "database.db", root, root / "sparse", threads=2, progress=steps.append
+    folders, _ = colmap.reconstruct(
+        root / "database.db", root / "sparse", "incremental", threads=2, progress=steps.append
     )
     return root, inliers, steps, folders
 

@@ -76,8 +76,9 @@ def test_bad_database(tmp_path, damage):
     for call in (
         lambda: colmap.verify_matches(path),
         lambda: colmap.verified_inliers(path),
-        lambda: colmap.reconstruct_incremental(path, tmp_path, tmp_path / "sparse"),
-        lambda: colmap.reconstruct_global(path, tmp_path, tmp_path / "sparse"),
+        lambda: colmap.reconstruct(path, tmp_path / "sparse"),
+        lambda: colmap.reconstruct(path, tmp_path / "sparse", "global"),
+        lambda: colmap.thin_matches(path, tmp_path / "thin.db"),
     ):
         with pytest.raises(TpsfmError, match=r"database\.db"):
             call()

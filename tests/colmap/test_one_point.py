@@ -68,7 +68,7 @@ def moving(count: int, step: float) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def models(folder: Path, database: Path) -> list[int]:
     """How many photos each model has."""
-    found, _ = colmap.reconstruct_auto(database, folder, folder / "sparse", threads=1)
+    found, _ = colmap.reconstruct(database, folder / "sparse", threads=1)
     return [len(colmap.read_model(one).images) for one in found]
 
 

@@ -22,7 +22,7 @@ def free_map(scene, root):
     scene.database(database)
     colmap.write_images(database, scene.infos, colmap.group_cameras(scene.infos), scene.points.__getitem__)
     colmap.verify_matches(database, threads=1)
-    (folder,) = colmap.reconstruct_incremental(database, root, root / "sparse", threads=1)
+    (folder,), _ = colmap.reconstruct(database, root / "sparse", "incremental", threads=1)
     return folder
 
 
@@ -87,7 +87,10 @@ def test_the_principal_point_of_a_shared_camera_is_found_where_it_is_not_in_the_
         scene.points[name] = scene.points[name] + np.float32([shift, -shift])
     folder = free_map(scene, tmp_path)
     before = pose_errors(scene.truth, read_model(folder).images).mean()
-    assert colmap.share_cameras(folder, possible_groups(scene.infos)) == 8
+    groups = possible_groups(scene.infos)
+    assert colmap.share_cameras(folder, groups) == 8
+    assert not colmap.center_cameras(folder, groups, given=[1])
+    assert colmap.center_cameras(folder, groups) == bool(shift)
     model = read_model(folder)
     (camera,) = model.cameras.values()
     expected = [511.5 + shift, 383.5 - shift]

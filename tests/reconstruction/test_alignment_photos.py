@@ -70,7 +70,7 @@ def test_photos_of_every_kind_are_aligned(unlike, courtyard):
     assert len(after.images) == 8
     assert min(moved_share(unlike, name) for name in after.images) > 0.4
     assert np.median(after.errors) < 0.7 * np.median(before.errors)  # eight cameras fit it to some mistakes
-    assert error(after, courtyard) < error(before, courtyard)
+    assert error(after, courtyard) < 0.015
 
 
 def test_fisheye(courtyard, tmp_path):

@@ -50,7 +50,7 @@ def test_it_is_as_good_and_the_same_again_and_goes_on_after_a_kill(whole, courty
     shutil.rmtree(done[0])
     mapped = []
     monkeypatch.setattr(
-        colmap, "reconstruct_part", lambda *a, part=colmap.reconstruct_part: mapped.append(a[2]) or part(*a)
+        colmap, "reconstruct_part", lambda *a, part=colmap.reconstruct_part: mapped.append(a[1]) or part(*a)
     )
     in_parts(tmp_path / "killed")
     assert mapped == [done[0]]

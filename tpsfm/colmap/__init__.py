@@ -19,10 +19,13 @@ from tpsfm.colmap.given_cameras import (
 from tpsfm.colmap.reader import read_model, read_observations, read_point_ids
 
 if TYPE_CHECKING:
+    from tpsfm.colmap.colors import color_points
+    from tpsfm.colmap.completion import complete_model
+    from tpsfm.colmap.database import remove_database
     from tpsfm.colmap.extension import extend_model
     from tpsfm.colmap.formats import EXPORT_FORMATS, export
     from tpsfm.colmap.images import write_images
-    from tpsfm.colmap.mapping import reconstruct_auto, reconstruct_global, reconstruct_incremental, reconstruct_part
+    from tpsfm.colmap.mapping import reconstruct, reconstruct_part
     from tpsfm.colmap.one_point import photos_from_one_point
     from tpsfm.colmap.pair_table import PairTable
     from tpsfm.colmap.pnp import AbsolutePose, absolute_pose
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from tpsfm.colmap.projection import project, unproject
     from tpsfm.colmap.refinement import Moved, refine_model
     from tpsfm.colmap.rigs import apply_rigs, check_rigs, needs_calibration, read_rigs, rig_cameras
-    from tpsfm.colmap.sharing import focal_of, share_cameras
+    from tpsfm.colmap.sharing import center_cameras, focal_of, share_cameras
+    from tpsfm.colmap.thinning import thin_matches
     from tpsfm.colmap.triangulation import to_binary, triangulate
     from tpsfm.colmap.undistortion import UNDISTORT_TOOLS, undistort
     from tpsfm.colmap.verification import verified_inliers, verify_matches
@@ -47,9 +51,12 @@ __all__ = [
     "absolute_pose",
     "apply_rigs",
     "camera_from_colmap",
+    "center_cameras",
     "check_parameters",
     "check_rigs",
     "colmap_params",
+    "color_points",
+    "complete_model",
     "export",
     "extend_model",
     "fit_camera",
@@ -68,13 +75,13 @@ __all__ = [
     "read_point_ids",
     "read_poses",
     "read_rigs",
-    "reconstruct_auto",
-    "reconstruct_global",
-    "reconstruct_incremental",
+    "reconstruct",
     "reconstruct_part",
     "refine_model",
+    "remove_database",
     "rig_cameras",
     "share_cameras",
+    "thin_matches",
     "to_binary",
     "triangulate",
     "undistort",
@@ -84,10 +91,13 @@ __all__ = [
     "write_images",
 ]
 _MODULES = {  # of what needs pycolmap
+    "colors": ("color_points",),
+    "completion": ("complete_model",),
+    "database": ("remove_database",),
     "extension": ("extend_model",),
     "formats": ("EXPORT_FORMATS", "export"),
     "images": ("write_images",),
-    "mapping": ("reconstruct_auto", "reconstruct_global", "reconstruct_incremental", "reconstruct_part"),
+    "mapping": ("reconstruct", "reconstruct_part"),
     "one_point": ("photos_from_one_point",),
     "pair_table": ("PairTable",),
     "pnp": ("AbsolutePose", "absolute_pose"),
@@ -95,7 +105,8 @@ _MODULES = {  # of what needs pycolmap
     "projection": ("project", "unproject"),
     "refinement": ("Moved", "refine_model"),
     "rigs": ("apply_rigs", "check_rigs", "needs_calibration", "read_rigs", "rig_cameras"),
-    "sharing": ("focal_of", "share_cameras"),
+    "sharing": ("center_cameras", "focal_of", "share_cameras"),
+    "thinning": ("thin_matches",),
     "triangulation": ("to_binary", "triangulate"),
     "undistortion": ("UNDISTORT_TOOLS", "undistort"),
     "verification": ("verified_inliers", "verify_matches"),

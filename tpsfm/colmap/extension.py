@@ -43,7 +43,7 @@ def extend_model(
         photos: camera and pose of each new photo by its name, which is new to the database.
         keypoints: name -> float32 [N, 2], of a new photo, in tpsfm's pixels.
         matches: (name0, name1, uint32 [M, 2] indices of keypoints) of pairs with at least one new photo.
-        seed, threads, fixed: as in `reconstruct_incremental`.
+        seed, threads, fixed: as in `reconstruct`.
 
     Raises:
         TpsfmError: the database is missing or damaged, or `output` can't be written.

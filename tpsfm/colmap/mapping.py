@@ -39,7 +39,7 @@ _OPTIONS = {
     "structure_less_registration_fallback": False,
     "extract_colors": False,  # at the end, for what is kept
 }
-_MAPPER = {"abs_pose_min_num_inliers": 15}
+MAPPER_OPTIONS = {"abs_pose_min_num_inliers": 15}
 _RELAXED_OPTIONS = {"structure_less_registration_fallback": True}
 _RELAXED_MAPPER = {
     "init_min_num_inliers": 30,
@@ -49,10 +49,10 @@ _RELAXED_MAPPER = {
 }
 
 
-def reconstruct_auto(
+def reconstruct(
     database: str | Path,
-    images: str | Path,
     output: str | Path,
+    mapper: str = "auto",
     seed: int = 0,
     threads: int = -1,
     progress: Callable[[int], None] | None = None,
@@ -60,77 +60,54 @@ def reconstruct_auto(
     adjusting: int = 1,
     snapshots: Path | None = None,
 ) -> tuple[list[Path], str]:
-    """Incremental mapping, and global mapping where that leaves parts.
+    """Models of the photos, without colours.
 
-    Photos that verified pairs connect belong into one model. Where less than `_MOST` of the largest such part are in
-    the largest model, all are solved for at once, and the models whose largest has more photos, then more points, are
-    kept; the log "tpsfm" says so.
+    "incremental" registers photo after photo, starting from a good pair. Where fewer than half of the photos that have
+    a verified pair get registered, in whichever model, it is tried once more with relaxed thresholds and the result
+    with more photos is kept.
 
-    Args:
-        database, images, output, seed, threads, progress, fixed, adjusting, snapshots: as for
-            `reconstruct_incremental`.
+    "global" (GLOMAP) solves for all rotations, then all positions at once: fast for many photos that overlap well.
 
-    Returns:
-        The model folders, largest first, and which mapper made them: "incremental" or "global".
-
-    Raises:
-        TpsfmError: the database is missing or damaged, or `output` can't be written.
-    """
-    together = _largest_part(database)
-    models = _incremental(database, images, seed, threads, progress, fixed, adjusting, snapshots=snapshots)
-    mapper = "incremental"
-    if _size(models)[0] < _MOST * together and (models or not are_from_one_point(database)):
-        _log.warning("%d of %d connected photos are in one model: mapping globally", _size(models)[0], together)
-        others = _global(database, images, seed, fixed)
-        if _size(others) > _size(models):
-            models, mapper = others, "global"
-        _log.warning("global mapping put %d photos in one model; the %s map is kept", _size(others)[0], mapper)
-    return write_models(models, Path(output), images, threads), mapper
-
-
-def reconstruct_incremental(
-    database: str | Path,
-    images: str | Path,
-    output: str | Path,
-    seed: int = 0,
-    threads: int = -1,
-    progress: Callable[[int], None] | None = None,
-    fixed: Collection[int] = (),
-    adjusting: int = 1,
-    snapshots: Path | None = None,
-) -> list[Path]:
-    """Register photo after photo, starting from a good pair.
-
-    Where fewer than half of the photos that have a verified pair get registered, in whichever model, it is tried once
-    more with relaxed thresholds and the result with more photos is kept; the log "tpsfm" says so.
+    "auto": photos that verified pairs connect belong into one model. Where less than `_MOST` of the largest such part
+    are in the largest model of incremental mapping, all are solved for at once, and the models whose largest has more
+    photos, then more points, are kept. The log "tpsfm" says so.
 
     Args:
         database: a database after `verify_matches`.
-        images: the image folder, read for the colours of the points.
         output: folder for the largest model; others go to its subfolders "1", "2", ... by size. It is
             replaced as a whole at the end, and left alone where there is no model.
+        mapper: "incremental", "global" or "auto".
         seed: of every random choice; the same seed gives the same models.
         threads: how many to use where that doesn't change the result; -1 for all cores.
         progress: called with the number of photos registered so far in the model that is growing.
         fixed: ids of cameras whose intrinsics stay as they are in the database.
         adjusting: threads of bundle adjustment; with more than one the last bits differ from run to run.
-        snapshots: folder of snapshots of this mapping, from which it goes on where it was killed; None makes none. The
-            last bits of the map then differ.
+        snapshots: folder of snapshots of incremental mapping, from which it goes on where it was killed; None makes
+            none. The last bits of the map then differ.
 
     Returns:
-        The model folders, largest first; none where no pair of photos could start a model, or all were taken from one
-        point.
+        The model folders, largest first, none where no pair of photos could start a model, or all were taken from one
+        point; and which mapper made them, "incremental" or "global".
 
     Raises:
         TpsfmError: the database is missing or damaged, or `output` can't be written.
     """
-    models = _incremental(database, images, seed, threads, progress, fixed, adjusting, snapshots=snapshots)
-    return write_models(models, Path(output), images, threads)
+    if mapper == "global":
+        return write_models(_global(database, seed, fixed), Path(output)), mapper
+    models = _incremental(database, seed, threads, progress, fixed, adjusting, snapshots=snapshots)
+    together = _largest_part(database) if mapper == "auto" else 0
+    mapper = "incremental"
+    if _size(models)[0] < _MOST * together and (models or not are_from_one_point(database)):
+        _log.warning("%d of %d connected photos are in one model: mapping globally", _size(models)[0], together)
+        others = _global(database, seed, fixed)
+        if _size(others) > _size(models):
+            models, mapper = others, "global"
+        _log.warning("global mapping put %d photos in one model; the %s map is kept", _size(others)[0], mapper)
+    return write_models(models, Path(output)), mapper
 
 
 def reconstruct_part(
     database: str | Path,
-    images: str | Path,
     output: Path,
     names: Collection[str],
     seed: int = 0,
@@ -140,12 +117,12 @@ def reconstruct_part(
 ) -> bool:
     """Map some of the photos alone; the largest model goes to `output`, whole and without colours, if there is one.
 
-    The arguments are those of `reconstruct_incremental`, and the names of the photos. Several may run at once.
+    The arguments are those of `reconstruct`, and the names of the photos. Several may run at once.
 
     Returns:
         Whether there is a model.
     """
-    models = _incremental(database, images, seed, threads, progress, fixed, 1, names)
+    models = _incremental(database, seed, threads, progress, fixed, 1, names)
     if models:
         new = output.with_name(f"{output.name}.new")
         shutil.rmtree(new, ignore_errors=True)
@@ -156,25 +133,8 @@ def reconstruct_part(
     return bool(models)
 
 
-def reconstruct_global(
-    database: str | Path,
-    images: str | Path,
-    output: str | Path,
-    seed: int = 0,
-    threads: int = -1,
-    fixed: Collection[int] = (),
-) -> list[Path]:
-    """Solve for all rotations, then all positions at once (GLOMAP): fast for many photos that overlap well.
-
-    The arguments, what is returned and what is raised are those of `reconstruct_incremental`; `threads` only
-    serve the colours of the points.
-    """
-    return write_models(_global(database, images, seed, fixed), Path(output), images, threads)
-
-
 def _incremental(
     database: str | Path,
-    images: str | Path,
     seed: int,
     threads: int,
     progress: Callable[[int], None] | None,
@@ -197,7 +157,7 @@ def _incremental(
         pycolmap.set_random_seed(seed)
         models = pycolmap.incremental_mapping(
             database,
-            images,
+            folder,  # of the images, which are not read
             folder,
             options=pycolmap.IncrementalPipelineOptions(
                 {
@@ -208,7 +168,7 @@ def _incremental(
                     "random_seed": seed,
                     "constant_cameras": set(fixed),
                     "image_names": sorted(names),
-                    "mapper": {**_MAPPER, **mapper, "random_seed": seed, "num_threads": threads},
+                    "mapper": {**MAPPER_OPTIONS, **mapper, "random_seed": seed, "num_threads": threads},
                     "triangulation": {"random_seed": seed, "ignore_two_view_tracks": not only_pairs},
                 }
             ),
@@ -229,7 +189,7 @@ def _incremental(
     return models
 
 
-def _global(database: str | Path, images: str | Path, seed: int, fixed: Collection[int]) -> list:
+def _global(database: str | Path, seed: int, fixed: Collection[int]) -> list:
     """COLMAP's reconstructions, the largest first, from a copy of the database, in which it changes cameras."""
     if not _connected(database):
         return []
@@ -239,7 +199,7 @@ def _global(database: str | Path, images: str | Path, seed: int, fixed: Collecti
         shutil.copy(database, copy)
         models = pycolmap.global_mapping(
             copy,
-            images,
+            folder,
             folder,
             options=pycolmap.GlobalPipelineOptions(
                 {
@@ -311,8 +271,13 @@ def _registered(models: list) -> int:
     return len({image_id for model in models for image_id in model.reg_image_ids()})
 
 
-def write_models(models: list, output: Path, images: str | Path, threads: int) -> list[Path]:
-    """Colour COLMAP's reconstructions and write them, the first at the top of `output`, whole or not at all."""
+def write_models(models: list, output: Path, images: Path | None = None, threads: int = -1) -> list[Path]:
+    """Write COLMAP's reconstructions, the first at the top of `output`, whole or not at all.
+
+    Args:
+        images: the image folder, from which the points get their colours; None leaves them black.
+        threads: that read images; -1 for all cores.
+    """
     if not models:
         return []
     new = output.with_name(output.name + ".new")
@@ -322,7 +287,8 @@ def write_models(models: list, output: Path, images: str | Path, threads: int) -
             folder = new / str(number) if number else new
             folder.mkdir(parents=True)
             model.write_binary(folder)
-            color_points(folder, Path(images), threads)
+            if images is not None:
+                color_points(folder, images, threads)
             read_model(folder)  # COLMAP doesn't notice a full disk
     except (OSError, RuntimeError) as error:
         raise TpsfmError(f"can't write the map to '{output}': {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -36,9 +37,6 @@ def share_cameras(
     Each photo's focal length is estimated with its pose against the map's points. Those that agree with the median
     share a camera; after bundle adjustment they are estimated again, and those that disagree by more than their
     uncertainty get back a camera of their own. Where the map then agrees less with its keypoints, it stays as it was.
-    At last the principal points of cameras that many photos share are adjusted, and kept where that makes the map agree
-    with its keypoints by more than chance, for they are rarely quite in the middle.
-
     Args:
         model: folder of the map, which is replaced file by file.
         groups: the names of photos of one size that may be of one camera; each has a camera of its own.
@@ -71,12 +69,41 @@ def share_cameras(
         if _median_error(after) > _WORSE * _median_error(before):
             return 0
         after.write_binary(model)
-        if _center(after, together, fixed):
-            after.write_binary(model)
     except (OSError, RuntimeError, ValueError) as error:
         raise TpsfmError(f"can't adjust the model in '{model}': {str(error).splitlines()[0]}") from None
     read_model(model)  # COLMAP doesn't notice a full disk
     return sum(map(len, together))
+
+
+def center_cameras(
+    model: Path, groups: Iterable[Collection[str]], given: Collection[int] = (), fixed: Collection[int] = ()
+) -> bool:
+    """Adjust the principal points of cameras that many photos came to share, for they are rarely quite in the middle.
+
+    That is kept where it makes the map agree with its keypoints by more than chance.
+
+    Args:
+        model: folder of the map with all of its points, which is replaced file by file.
+        groups, given, fixed: as for `share_cameras`.
+
+    Returns:
+        Whether they are elsewhere.
+
+    Raises:
+        TpsfmError: the model can't be read or written.
+    """
+    try:
+        reconstruction = pycolmap.Reconstruction(model)
+        names = {name for group in groups for name in group}
+        photos = Counter(image.camera_id for image in reconstruction.images.values() if image.name in names)
+        cameras = {camera_id for camera_id, count in photos.items() if count >= _MANY} - {*given}
+        moved = bool(cameras) and _center(reconstruction, cameras, fixed)
+        if moved:
+            reconstruction.write_binary(model)
+            read_model(model)  # COLMAP doesn't notice a full disk
+    except (OSError, RuntimeError, ValueError) as error:
+        raise TpsfmError(f"can't adjust the model in '{model}': {str(error).splitlines()[0]}") from None
+    return moved
 
 
 def focal_of(camera: Camera, pose: Pose, keypoints: np.ndarray, points: np.ndarray) -> tuple[float, float]:
@@ -178,11 +205,8 @@ def _shared(model: pycolmap.Reconstruction, groups: list[list[int]]) -> pycolmap
     return new
 
 
-def _center(model: pycolmap.Reconstruction, groups: list[list[int]], fixed: Collection[int]) -> bool:
-    """Adjust the principal points of cameras that many photos share; whether the map says that they are elsewhere."""
-    cameras = {model.image(group[0]).camera_id for group in groups if len(group) >= _MANY}
-    if not cameras:
-        return False
+def _center(model: pycolmap.Reconstruction, cameras: set[int], fixed: Collection[int]) -> bool:
+    """Adjust the principal points of cameras; whether the map says that they are not in the middle."""
 
     def centers() -> np.ndarray:
         lenses = [model.camera(camera_id) for camera_id in sorted(cameras)]

@@ -68,47 +68,70 @@ class Mapping(Stage):
             yield f"--mapper {self.mapper} has no effect: the poses are known"
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
-        from tpsfm import colmap
 
         known = None if self.poses is None else self._known(photo_records(workspace, photo_keys(workspace)), self.poses)
-        key, fixed, groups = self.key(workspace, known), fixed_cameras(workspace), self._groups(workspace)
+        key, fixed = self.key(workspace, known), fixed_cameras(workspace)
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
             return None
-        images, count = workspace.images, len(photo_keys(workspace))
-        mapper, adjusting = self.mapper, self.adjusting_threads(count)
-        snapshots = workspace.root / "snapshots" / key if self.may_differ(count) else None
+        count = len(photo_keys(workspace))
         with progress.bar(self.title, count) as update, _database(workspace) as database:
-            arguments = (database, images, workspace.mapped, self.seed, self.threads)
-            step = lambda done: update(done, count)  # noqa: E731
             if known is not None:
                 pairs = [pair for pair in chosen_pairs(workspace) if known.images.keys() >= set(pair)]
                 triangulate(workspace, known, workspace.mapped, pairs, self.seed, self.threads)
                 return Done(key, 1, counts={"models": 1})
-            rig = Verification.recorded(workspace).rig
-            if rig is not None and colmap.needs_calibration(database, rig):  # by a map of single photos
-                if not colmap.reconstruct_incremental(*arguments, step, fixed):
-                    return Done(key, 1, counts={"models": 0, "mapper": "incremental"})
-                colmap.apply_rigs(database, rig, workspace.mapped)
-            models = []
-            if mapper in ("auto", "parts") and rig is None:
-                models = self._in_parts(workspace, database, key, step, fixed)
-            if models:
-                mapper = "parts"
-            elif mapper == "global":
-                models = colmap.reconstruct_global(*arguments, fixed)
-            elif mapper == "auto":
-                models, mapper = colmap.reconstruct_auto(*arguments, step, fixed, adjusting, snapshots)
-            else:
-                models = colmap.reconstruct_incremental(*arguments, step, fixed, adjusting, snapshots)
-                mapper = "incremental"
-        shutil.rmtree(workspace.root / "snapshots", ignore_errors=True)
-        if not models:  # an earlier run's
+            counts = self._map(workspace, database, key, lambda done: update(done, count), fixed)
+        if not counts["models"]:  # an earlier run's
             shutil.rmtree(workspace.mapped, ignore_errors=True)
-        counts = {"models": len(models), "mapper": mapper}
-        if groups:
-            given = given_cameras(workspace)
-            counts["shared"] = sum(colmap.share_cameras(model, groups, given, fixed) for model in models)
         return Done(key, 1, counts=counts)
+
+    def _map(
+        self,
+        workspace: Workspace,
+        database: Path,
+        key: str,
+        step: abc.Callable[[int], None],
+        fixed: abc.Collection[int],
+    ) -> dict[str, Any]:
+        """Find the cameras by a part of the matches, then all points; the figures for the manifest."""
+        from tpsfm import colmap
+
+        rig, output = Verification.recorded(workspace).rig, workspace.mapped
+        count = len(photo_keys(workspace))
+        adjusting = self.adjusting_threads(count)
+        snapshots = workspace.root / "snapshots" / key if self.may_differ(count) else None
+        thin = workspace.root / "thin.db"
+        colmap.thin_matches(database, thin, seed=self.seed)
+        if rig is not None and colmap.needs_calibration(database, rig):  # by a map of single photos
+            models, mapper = colmap.reconstruct(thin, output, "incremental", self.seed, self.threads, step, fixed)
+            if not models:
+                return {"models": 0, "mapper": mapper}
+            colmap.apply_rigs(database, rig, output)
+            colmap.thin_matches(database, thin, seed=self.seed)
+        models = []
+        if self.mapper in ("auto", "parts") and rig is None:
+            models, mapper = self._in_parts(workspace, thin, key, step, fixed), "parts"
+        if not models:
+            mapper = "incremental" if self.mapper == "parts" else self.mapper
+            models, mapper = colmap.reconstruct(
+                thin, output, mapper, self.seed, self.threads, step, fixed, adjusting, snapshots
+            )
+        colmap.remove_database(thin)
+        counts = {"models": len(models), "mapper": mapper}
+        groups, given = self._groups(workspace), given_cameras(workspace)
+        if groups:
+            counts["shared"] = sum(colmap.share_cameras(model, groups, given, fixed) for model in models)
+        if mapper != "parts":
+            photos = {model: set(colmap.read_model(model).images) for model in models}
+            for model in models:
+                elsewhere = set().union(*(names for other, names in photos.items() if other != model))
+                added = colmap.complete_model(model, database, elsewhere, self.seed, self.threads, fixed, adjusting)
+                photos[model] |= set(added)
+        for model in models if groups else []:
+            colmap.center_cameras(model, groups, given, fixed)
+        for model in models:
+            colmap.color_points(model, workspace.images, self.threads)
+        shutil.rmtree(workspace.root / "snapshots", ignore_errors=True)
+        return counts
 
     def _in_parts(
         self,

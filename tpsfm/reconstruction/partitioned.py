@@ -60,7 +60,7 @@ def map_in_parts(
         workspace: of the map.
         database: its database, with verified matches.
         key: of the map, and of its parts.
-        seed, threads, adjusting, progress, fixed: as for `colmap.reconstruct_incremental`.
+        seed, threads, adjusting, progress, fixed: as for `colmap.reconstruct`.
         largest: photos of a part.
 
     Returns:
@@ -81,7 +81,7 @@ def map_in_parts(
 
         with tempfile.TemporaryDirectory() as own:  # SQLite refuses one of two threads that open a file at once
             copy = shutil.copy(database, own)
-            colmap.reconstruct_part(copy, workspace.images, folders[number], parts[number], seed, 1, step, fixed)
+            colmap.reconstruct_part(copy, folders[number], parts[number], seed, 1, step, fixed)
 
     todo = [number for number, folder in enumerate(folders) if not (folder / "images.bin").exists()]
     for _ in in_parallel(map_part, ((n, (n,)) for n in todo), threads if threads > 0 else os.cpu_count() or 1):

@@ -1,0 +1,69 @@
+"""Cameras found by a part of the matches, and the map completed by all of them."""
+
+import shutil
+
+import pytest
+
+from tpsfm import colmap
+from tpsfm.colmap import read_model
+from tpsfm.colmap.database import open_database
+from tpsfm.errors import TpsfmError
+from tpsfm.evaluation.poses import pose_errors
+
+
+def inliers(database) -> dict[int, set[tuple[int, int]]]:
+    """The verified matches by pair."""
+    with open_database(database) as db:
+        ids, geometries = db.read_two_view_geometries()
+    return {
+        key: set(map(tuple, geometry.inlier_matches.tolist())) for key, geometry in zip(ids, geometries, strict=True)
+    }
+
+
+def test_each_pair_keeps_its_share_and_tracks_stay_together(synthetic_map, tmp_path):
+    database = synthetic_map[0] / "database.db"
+    colmap.thin_matches(database, tmp_path / "thin.db", most=40)
+    before, after = inliers(database), inliers(tmp_path / "thin.db")
+    assert before.keys() == after.keys()
+    for pair, kept in after.items():
+        assert kept <= before[pair]
+        assert min(40, len(before[pair])) <= len(kept) < max(150, 1 + min(40, len(before[pair])))
+    assert sum(map(len, after.values())) < sum(map(len, before.values())) / 2
+    assert inliers(database) == before
+
+
+def test_a_pair_of_few_matches_keeps_them_all(synthetic_map, tmp_path):
+    database = synthetic_map[0] / "database.db"
+    colmap.thin_matches(database, tmp_path / "thin.db", most=10_000)
+    assert inliers(tmp_path / "thin.db") == inliers(database)
+
+
+def test_the_completed_map_is_that_of_all_matches(synthetic, synthetic_map, tmp_path):
+    database = synthetic_map[0] / "database.db"
+    colmap.thin_matches(database, tmp_path / "thin.db", most=40)
+    (folder,), _ = colmap.reconstruct(tmp_path / "thin.db", tmp_path / "sparse", threads=1)
+    thin = read_model(folder)
+    assert colmap.complete_model(folder, database, threads=1) == []
+    whole, complete = read_model(synthetic_map[3][0]), read_model(folder)
+    assert len(thin.points) < len(whole.points) / 2
+    assert len(complete.points) == pytest.approx(len(whole.points), rel=0.02)
+    assert complete.track_lengths.sum() == pytest.approx(whole.track_lengths.sum(), rel=0.02)
+    errors = [pose_errors(synthetic.truth, model.images).mean() for model in (thin, whole, complete)]
+    assert errors[2] < errors[0] and errors[2] < 1.2 * errors[1]
+
+
+def test_photos_that_a_part_of_the_matches_leaves_out_are_registered(synthetic, synthetic_map, tmp_path):
+    database, names = synthetic_map[0] / "database.db", sorted(synthetic.truth)
+    assert colmap.reconstruct_part(database, tmp_path / "part", names[:6], threads=1)
+    other = shutil.copytree(tmp_path / "part", tmp_path / "other")
+    assert colmap.complete_model(tmp_path / "part", database, threads=1) == names[6:]
+    model = read_model(tmp_path / "part")
+    assert sorted(model.images) == names and pose_errors(synthetic.truth, model.images).max() < 0.5
+    assert colmap.complete_model(other, database, elsewhere=names[6:7], threads=1) == names[7:]
+
+
+def test_a_model_that_can_not_be_written_is_told(synthetic_map, tmp_path):
+    folder = shutil.copytree(synthetic_map[3][0], tmp_path / "sparse")
+    (folder / "images.bin").unlink()
+    with pytest.raises(TpsfmError, match="sparse"):
+        colmap.complete_model(folder, synthetic_map[0] / "database.db", threads=1)
