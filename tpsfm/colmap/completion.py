@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import heapq
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from tpsfm.colmap.adjustment import adjust_model
@@ -54,7 +55,7 @@ def complete_model(
         {"random_seed": seed, "ignore_two_view_tracks": not only_pair}
     )
     mapper.begin_reconstruction(reconstruction)
-    for image_id in sorted(reconstruction.reg_image_ids()):
+    for image_id in _walk(reconstruction.reg_image_ids(), cache.correspondence_graph):
         mapper.triangulate_image(triangulation, image_id)
     added = []
     while True:
@@ -77,6 +78,26 @@ def complete_model(
     except (OSError, RuntimeError) as error:
         raise TpsfmError(f"can't write the map to '{model}': {error}") from None
     return sorted(added)
+
+
+def _walk(image_ids: Iterable[int], graph: pycolmap.CorrespondenceGraph) -> Iterator[int]:
+    """The images, each after one that it shares many matches with: a track then grows, where it would begin anew."""
+    shared: dict[int, list[tuple[int, int]]] = {image_id: [] for image_id in sorted(image_ids)}
+    for pair_id, count in graph.num_matches_between_all_images().items():
+        first, second = pycolmap.pair_id_to_image_pair(pair_id)
+        if first in shared and second in shared:
+            shared[first].append((-count, second))
+            shared[second].append((-count, first))
+    left = dict.fromkeys(shared)
+    while left:
+        near = [(0, next(iter(left)))]
+        while near:
+            _, image_id = heapq.heappop(near)
+            if image_id in left:
+                del left[image_id]
+                yield image_id
+                for edge in shared[image_id]:
+                    heapq.heappush(near, edge)
 
 
 def _adopt_cameras(cache: pycolmap.DatabaseCache, reconstruction: pycolmap.Reconstruction) -> None:

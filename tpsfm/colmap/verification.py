@@ -23,7 +23,9 @@ from tpsfm.parallel import in_parallel
 _CACHED_IMAGES = 256  # how many images' keypoints are kept in memory
 _MAX_TRIALS = 3000  # of RANSAC; COLMAP's 10,000 spend minutes on pairs that show nothing in common
 _MIN_TRIALS = 30  # COLMAP's 100 take twice as long for a pair of right matches, and find the same
-_METHOD = 2  # counts changes after which pairs are verified again
+_MOST = 500  # matches of a pair that a geometry is estimated from, where it has twice as many: then all are asked
+_MAX_ERROR = 4.0  # pixels of an inlier, COLMAP's
+_METHOD = 3  # counts changes after which pairs are verified again
 _BATCH = 64  # pairs that a worker is sent together
 _OTHER_ID = 1_000_000_000  # beyond any camera's id
 
@@ -143,11 +145,34 @@ def _estimate(
     straight = not any("FISHEYE" in camera.model.name for camera in (camera0, camera1))
     if straight and not may_agree(points0, points1, matches, sizes, seed=seed):
         return pycolmap.TwoViewGeometry({"config": pycolmap.TwoViewGeometryConfiguration.DEGENERATE})
+    some = matches
+    if len(matches) >= 2 * _MOST:
+        some = matches[np.random.default_rng(seed).permutation(len(matches))[:_MOST]]
     options = pycolmap.TwoViewGeometryOptions()
-    options.min_num_inliers = least_inliers(len(matches), sizes)
+    options.min_num_inliers = least_inliers(len(some), sizes)
+    options.ransac.max_error = _MAX_ERROR
     options.ransac.random_seed = seed
     options.ransac.min_num_trials, options.ransac.max_num_trials = _MIN_TRIALS, _MAX_TRIALS
-    return pycolmap.estimate_two_view_geometry(camera0, points0, camera1, points1, matches, options)
+    geometry = pycolmap.estimate_two_view_geometry(camera0, points0, camera1, points1, some, options)
+    if len(some) < len(matches) and int(geometry.config) not in NO_GEOMETRY:
+        agree = _agreeing(geometry, (camera0, camera1), points0[matches[:, 0]], points1[matches[:, 1]])
+        geometry.inlier_matches = matches[agree]
+    return geometry
+
+
+def _agreeing(geometry: Any, cameras: tuple, points0: np.ndarray, points1: np.ndarray) -> np.ndarray:
+    """Which matches, keypoints [M, 2] of each image, are inliers of a geometry's E, F or H, whichever has the most."""
+    errors = []
+    if geometry.E is not None:
+        rays = [np.asarray(c.cam_from_img(points)) for c, points in zip(cameras, (points0, points1), strict=True)]
+        focal = sum(camera.mean_focal_length() for camera in cameras) / 2
+        errors.append(focal * np.sqrt(pycolmap.compute_squared_sampson_error(*rays, geometry.E)))
+    elif geometry.F is not None:
+        errors.append(np.sqrt(pycolmap.compute_squared_sampson_error(points0, points1, geometry.F)))
+    if geometry.H is not None:
+        moved = np.column_stack([points0, np.ones(len(points0))]) @ geometry.H.T
+        errors.append(np.linalg.norm(moved[:, :2] / moved[:, 2:] - points1, axis=1))
+    return max((error <= _MAX_ERROR for error in errors), key=np.count_nonzero)
 
 
 def _estimate_all(pairs: list[tuple]) -> list:

@@ -29,7 +29,8 @@ from tpsfm.reconstruction.stage import Done, Stage, option, photo_records
 
 STEP = 15  # degrees to which turns are rounded
 TOLERANCE = 12  # degrees that a photo may keep to be turned by quarters, which leave every pixel as it is
-SAMPLE_EVERY = 8  # photos, one is looked at from all sides before all are
+SAMPLE_EVERY = 8  # photos, one is looked at from all sides before all are,
+SAMPLE_MOST = 32  # but not more than that many
 SAMPLE_SIDE = 256  # pixels of the small copies of the sample
 SAMPLE_TURN = 25  # degrees between two photos of the sample, from which on all photos are looked at
 CONNECTED = 30  # verified matches that connect two photos
@@ -72,7 +73,8 @@ class Turns(Stage):
         every = bool(self.turned or workspace.manifest.get("turns"))
         if not every:
             names = sorted(photos)
-            sample = names[min(SAMPLE_EVERY, len(names)) // 2 :: SAMPLE_EVERY]
+            every_nth = max(SAMPLE_EVERY, -(-len(names) // SAMPLE_MOST))
+            sample = names[min(every_nth, len(names)) // 2 :: every_nth]
             every = self._is_any_turned(extractor, photos, sample, progress)
         relative = self._relative_turns(extractor, photos, progress) if every else {}
         found = workspace.manifest["turns"] = agree(photos, relative)
