@@ -164,9 +164,9 @@ def _agreeing(geometry: Any, cameras: tuple, points0: np.ndarray, points1: np.nd
     """Which matches, keypoints [M, 2] of each image, are inliers of a geometry's E, F or H, whichever has the most."""
     errors = []
     if geometry.E is not None:
-        rays = [np.asarray(c.cam_from_img(points)) for c, points in zip(cameras, (points0, points1), strict=True)]
+        rays0, rays1 = (np.asarray(c.cam_from_img(xy)) for c, xy in zip(cameras, (points0, points1), strict=True))
         focal = sum(camera.mean_focal_length() for camera in cameras) / 2
-        errors.append(focal * np.sqrt(pycolmap.compute_squared_sampson_error(*rays, geometry.E)))
+        errors.append(focal * np.sqrt(pycolmap.compute_squared_sampson_error(rays0, rays1, geometry.E)))
     elif geometry.F is not None:
         errors.append(np.sqrt(pycolmap.compute_squared_sampson_error(points0, points1, geometry.F)))
     if geometry.H is not None:
