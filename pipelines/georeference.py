@@ -100,9 +100,12 @@ def main(data: Path | None, photos: int, seeds: int, threads: int, out: Path | N
                     add_gimbal(images, views)
             build = partial(tpsfm.reconstruct, maps / name / "images", maps / name / "map", **LIMITS, threads=threads)
             for noise, by in ((2.0, "GPS of 2 m"), (0.03, "RTK of 0.03 m"), (0.0, f"{CONTROLS} control points")):
-                for priors in (False, True):
-                    label = f"{name}, {by}, {'adjusted' if priors else 'moved only'}"
-                    measure = partial(rendered, build, maps / name / "gt.json", noise, priors, seeds)
+                for how in ("moved only", "adjusted", *(() if noise else ("adjusted, accuracy given",))):
+                    label = f"{name}, {by}, {how}"
+                    options: dict[str, Any] = {"position_priors": how != "moved only"}
+                    if "given" in how:
+                        options["gcp_accuracy"] = CONTROL_NOISE[0]
+                    measure = partial(rendered, build, maps / name / "gt.json", noise, options, seeds)
                     rows[label] = results.row(label, measure)
         results.table(COLUMNS, rows)
         if data is not None:
@@ -120,8 +123,12 @@ def main(data: Path | None, photos: int, seeds: int, threads: int, out: Path | N
     results.write()
 
 
-def rendered(build: partial, truth_file: Path, noise: float, priors: bool, seeds: int) -> dict:
-    """One line of the first table: root mean squares over several draws of the noise of GPS, or of control points."""
+def rendered(build: partial, truth_file: Path, noise: float, options: dict[str, Any], seeds: int) -> dict:
+    """One line of the first table: root mean squares over several draws of the noise of GPS, or of control points.
+
+    Args:
+        options: of `Georeference`.
+    """
     workspace: Workspace = build(georeference="off")
     truth = load_poses(truth_file)
     images = read_model(workspace.sparse).images
@@ -135,7 +142,7 @@ def rendered(build: partial, truth_file: Path, noise: float, priors: bool, seeds
             gcp = write_points(truth_file.with_name("gcp.txt"), truth, images, CONTROLS, *CONTROL_NOISE, seed=seed)
         try:
             with workspace.locked():
-                Georeference(gps=gps, gcp=gcp, gcp_check=check, position_priors=priors).run(workspace)
+                Georeference(gps=gps, gcp=gcp, gcp_check=check, **options).run(workspace)
         except TpsfmError as error:
             return {"refused": str(error)}
         rows.append(errors(workspace, truth))

@@ -178,6 +178,32 @@ def test_positions_count_by_their_deviation(workspace, truth, tmp_path):
     assert "after the adjustment to them" in workspace.report.read_text()
 
 
+def test_ground_control_points_count_by_their_accuracy(workspace, truth, held_out, tmp_path):
+    """One is 0.5 m off in height: where points are known to be exact, the map is held by the others."""
+    spread = np.array([[-2.5, 0.5, 1.0], [2.0, 0.0, 0.5], [0.0, 1.0, 3.5], [1.0, -1.5, 0.2], [-1.0, 0.0, 2.5]])
+    path = write_gcp(tmp_path / "gcp_list.txt", held_out, spread, list(truth))
+    header, *lines = path.read_text().splitlines()
+    up = lines[0].split()[2]
+    raised = [line.replace(up, f"{float(up) + 0.5:.4f}") if line.endswith("gcp0") else line for line in lines]
+    path.write_text("\n".join([header, *raised]))
+    errors = []
+    for accuracy in (None, 0.001):
+        code, said = command(
+            *("map", workspace.root, "--gcp", path, "--threads", 1),
+            *(() if accuracy is None else ("--gcp-accuracy", accuracy)),
+        )
+        assert code == 0, said
+        rows = {row["name"]: row["up"] for row in read_georeference(workspace)["residuals"]}
+        wrong = rows.pop("gcp0")
+        errors.append(max(map(abs, rows.values())))
+    assert errors[1] < 0.02 < errors[0] and wrong > 0.48
+    assert list(Georeference(gcp_accuracy=0.02).remarks(dict)) == ["--gcp-accuracy has no effect without --gcp"]
+    (remark,) = Georeference(gcp=path, gcp_accuracy=0.02, position_priors=False).remarks(dict)
+    assert remark == "--gcp-accuracy has no effect with --no-position-priors"
+    code, said = command("map", workspace.root, "--gcp", path, "--gcp-accuracy", 0)
+    assert code != 0 and "--gcp-accuracy" in said and "0" in said
+
+
 def test_positions_on_a_line(workspace, truth, tmp_path):
     """The photos of the walk are held level: they tell which way is up."""
     line = np.array([pose.center for pose in truth.values()])

@@ -97,3 +97,26 @@ def test_wide_positions_are_not_turned():
     stands = stand_upright(found, tilted, lambda line, turned: turn_upright(line, turned, photos, {}))
     assert stands is found and rotation_angle(found.fit.transform.rotation) < 0.02
     assert found.origin == pytest.approx(LUND, abs=1)
+
+
+def test_a_drifting_gps_does_not_turn_a_street_on_its_side():
+    """Its errors are alike from photo to photo, so that they look like a certain turn, which the photos contradict."""
+    rng = np.random.default_rng(1)
+    centers = np.outer(np.linspace(-60, 60, 30), (1.0, 0, 0)) + rng.normal(0, 0.5, (30, 3)) * (1, 1, 0.1)
+    centers[:, 1] += 4 * np.sin(np.linspace(0, 3, 30))  # the street bends
+    drift = np.column_stack([np.zeros(30), 0.2 * centers[:, 1], 0.9 * (centers[:, 1] - centers[:, 1].mean())])
+    names = [f"{i}.jpg" for i in range(30)]
+    known = dict(zip(names, map(tuple, places(centers + drift + rng.normal(0, 1, (30, 3)))), strict=True))
+    found = place(dict(zip(names, centers, strict=True)), known, (10.0, 10.0, 20.0), 0)
+    assert found.fit.tilt < np.radians(10) and found.fit.inliers.all()  # certain, it seems
+    wrong = rotation_angle(found.fit.transform.rotation)
+    assert wrong > 4 * found.fit.tilt
+    photos = {name: Photo(640, 480) for name in names}
+    rotations = {
+        name: rotation_about(np.array([0.0, 0, 1]), yaw)
+        for name, yaw in zip(names, rng.normal(0, 0.3, 30), strict=True)
+    }
+    own = {name: AHEAD @ turn for name, turn in rotations.items()}
+    stands = stand_upright(found, own, lambda line, turned: turn_upright(line, turned, photos, {}))
+    up = stands.fit.transform.rotation[2, 2]
+    assert stands.upright == LEVEL and np.degrees(np.arccos(up)) < 3

@@ -29,7 +29,7 @@ from tpsfm.reconstruction.stage import Done, Photos, Stage, key_of, option, phot
 from tpsfm.reconstruction.upright import turn_upright
 from tpsfm.reconstruction.world import FILE, residual_rows, rmse_of, world_content
 
-METHOD = 3  # counts up where the same positions give another result
+METHOD = 4  # counts up where the same positions give another result
 OWN_FRAME = "own_frame"  # folder in `sparse` of a map that was moved, as it was before
 _GPS_ERROR, _GCP_ERROR = (10.0, 10.0, 20.0), (3.0, 3.0, 6.0)  # metres, of an inlier east, north and up
 
@@ -64,6 +64,9 @@ class Georeference(Stage):
         True, "Adjust the map to the positions of photos or points, weighted by their deviation."
     )
     gcp: Path | None = option(None, "Ground control points, OpenDroneMap's gcp_list.txt.", path=True)
+    gcp_accuracy: float | None = option(
+        None, "Standard deviation of the ground control points, metres; left out, told by their residuals.", above=0.0
+    )
     gcp_check: Path | None = option(None, "Ground control points to measure the map by, likewise.", path=True)
 
     def problems(self, photos: Photos) -> Iterator[str]:
@@ -77,6 +80,9 @@ class Georeference(Stage):
         given = [name for name in ("gps", "gcp", "gcp_check") if self.is_given(name)]
         if self.georeference == "off" and given:
             yield f"--{given[0].replace('_', '-')} has no effect with --georeference off"
+        if self.gcp_accuracy is not None and (self.gcp is None or not self.position_priors):
+            missing = "without --gcp" if self.gcp is None else "with --no-position-priors"
+            yield f"--gcp-accuracy has no effect {missing}"
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
         key_of(workspace, Mapping, "tpsfm map")
@@ -88,7 +94,7 @@ class Georeference(Stage):
         positions = self._positions(workspace)
         files = [path and file_digest(path) for path in (self.gcp, self.gcp_check)]
         known_poses = Mapping.recorded(workspace).poses is not None
-        options = [METHOD, self.georeference, self.position_priors, known_poses, self.seed]
+        options = [METHOD, self.georeference, self.position_priors, self.gcp_accuracy, known_poses, self.seed]
         key = digest([aligned, options, sorted(positions.items()), files])
         kept = (workspace.sparse / FILE).exists() == (workspace.root / FILE).exists()
         if kept and self._is_done(workspace, key, workspace.sparse / "images.bin"):
@@ -222,7 +228,7 @@ class Georeference(Stage):
                 return {name: pose.center for name, pose in read_model(folder).images.items()}
 
         else:
-            gcp, deviations = self.gcp, np.full((len(found.names), 3), np.nan)
+            gcp, deviations = self.gcp, np.full((len(found.names), 3), self.gcp_accuracy or np.nan)
             points = read_ground_points(gcp, list(model.images))
             seen = find_in_map(points, model, gcp)
 

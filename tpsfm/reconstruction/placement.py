@@ -79,6 +79,9 @@ def usable(source: Mapping[str, np.ndarray], known: Mapping[str, tuple[float, fl
 def stand_upright(found: Placement, rotations: Mapping[str, np.ndarray], upright: Upright) -> Placement:
     """Turn a map about the line of its places where the photos tell that turn better than the places do.
 
+    Photos that contradict the places are not believed, unless the places' errors could be alike, as those of a GPS
+    that drifts are: then many places tell no more than one.
+
     Args:
         rotations: by name, from the map's own frame to the camera.
 
@@ -89,7 +92,8 @@ def stand_upright(found: Placement, rotations: Mapping[str, np.ndarray], upright
     if fit.objection:
         raise TpsfmError(fit.objection)
     turn, by = upright(fit.line, {name: R @ fit.transform.rotation.T for name, R in rotations.items()})
-    agrees = abs(turn.angle) < 3 * np.hypot(turn.deviation, fit.tilt)
+    drifting = fit.tilt * np.sqrt(fit.inliers.sum())
+    agrees = abs(turn.angle) < 3 * np.hypot(turn.deviation, drifting)
     if turn.deviation < min(fit.tilt, _WORST_TILT) and (agrees or fit.tilt > _WORST_TILT):
         return replace(found, fit=fit.turned(turn.angle), upright=by, tilt=turn.deviation)
     if fit.tilt > _WORST_TILT:
