@@ -9,6 +9,14 @@ from tpsfm.matching.screening import SURE, least_inliers, match_screened, may_ag
 
 SIZES = ((1600, 1200), (1600, 1200))
 
+TURNED = (  # x, y of matches of two views from one point, two of them twice: samples of seven that give no matrix
+    *((170.56, 122.91, 23.31, 122.99), (173.49, 170.12, 26.22, 169.05), (173.49, 170.12, 26.22, 169.05)),
+    *((180.28, 143.28, 32.74, 140.62), (162.22, 142.89, 14.48, 145.96), (162.22, 142.89, 109.5, 182.35)),
+    *((175.8, 142.77, 28.62, 141.38), (173.32, 158.26, 26.35, 157.19), (173.97, 175.14, 26.92, 173.79)),
+    *((160.46, 180.04, 12.83, 186.23), (169.68, 161.36, 22.53, 161.99), (132.93, 177.98, 83.22, 184.8)),
+    *((166.22, 163.22, 18.99, 165.23), (164.1, 150.86, 16.84, 153.51), (164.1, 150.86, 16.84, 153.51)),
+)
+
 
 def views(count: int, outliers: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints [count, 2] of two photos of the same points, a share of them mismatched."""
@@ -75,3 +83,9 @@ def test_the_other_keypoints_are_matched_only_where_the_strongest_agree():
         matcher.asked = []
         match_screened(matcher, pair[0], foreign, strongest=all_at_once)
         assert matcher.asked == [400]
+
+
+def test_matches_of_which_no_sample_gives_a_matrix_end_no_run():
+    first, second = np.split(np.array(TURNED), 2, axis=1)
+    matches = np.stack([np.arange(len(first))] * 2, 1)
+    assert all(may_agree(first, second, matches, ((195, 195),) * 2, least=8, seed=seed) for seed in range(12))

@@ -9,6 +9,7 @@ import numpy as np
 
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import colmap_camera, pycolmap
+from tpsfm.colmap.rigs import turns_only
 from tpsfm.geometry import Camera
 
 _MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay once cameras are restored; COLMAP's
@@ -120,6 +121,7 @@ def adjust_model(
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.refine_principal_point = bool(centers)
+    options.refine_sensor_from_rig = not turns_only(model.rigs.values())
     if loss is not None:
         options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
         options.ceres.loss_function_scale = loss

@@ -15,6 +15,7 @@ from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.one_point import are_from_one_point
 from tpsfm.colmap.reader import read_model
+from tpsfm.colmap.rigs import turns_only
 from tpsfm.colmap.snapshots import Snapshots, Steps
 from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import replace_folder
@@ -147,6 +148,8 @@ def _incremental(
     connected = _connected(database, names)
     only_pairs = _largest_part(database, names) == 2  # else a point of two views alone waits for a third
 
+    with open_database(database) as db:
+        refined = not turns_only(db.read_all_rigs())
     kept = None if snapshots is None else Snapshots(snapshots, connected)
 
     def run(folder: str, options: dict[str, Any], mapper: dict[str, Any], kept: Snapshots | None = None) -> list:
@@ -167,6 +170,7 @@ def _incremental(
                     "num_threads": adjusting,  # of bundle adjustment: several change its sums from run to run
                     "random_seed": seed,
                     "constant_cameras": set(fixed),
+                    "ba_refine_sensor_from_rig": refined,
                     "image_names": sorted(names),
                     "mapper": {**MAPPER_OPTIONS, **mapper, "random_seed": seed, "num_threads": threads},
                     "triangulation": {"random_seed": seed, "ignore_two_view_tracks": not only_pairs},

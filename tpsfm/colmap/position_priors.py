@@ -11,6 +11,7 @@ import numpy as np
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
+from tpsfm.colmap.rigs import turns_only
 from tpsfm.errors import TpsfmError
 
 _MEDIAN = 1.177  # standard deviations of a coordinate: the median length of an error of two
@@ -77,7 +78,7 @@ def adjust_to_positions(
             }
         )
         adjuster = pycolmap.create_pose_prior_bundle_adjuster(
-            _options(pixel), prior_options, config, priors, reconstruction
+            _options(pixel, reconstruction), prior_options, config, priors, reconstruction
         )
         adjuster.solve()
         reconstruction.update_point_3d_errors()
@@ -113,7 +114,7 @@ def adjust_to_points(model: Path, output: Path, points: Sequence[KnownPoint]) ->
                 config.set_constant_rig_from_world_pose(image.frame_id)
                 elements.append(pycolmap.TrackElement(image.image_id, 0))
             held.add_point3D(point.place, pycolmap.Track(elements))
-        pycolmap.create_default_bundle_adjuster(_options(pixel), config, held).solve()
+        pycolmap.create_default_bundle_adjuster(_options(pixel, kept), config, held).solve()
         _copy_adjusted(held, kept)
         kept.update_point_3d_errors()
         kept.write_binary(output)
@@ -135,11 +136,12 @@ def _all_images(reconstruction: pycolmap.Reconstruction) -> pycolmap.BundleAdjus
     return config
 
 
-def _options(pixel: float) -> pycolmap.BundleAdjustmentOptions:
+def _options(pixel: float, reconstruction: pycolmap.Reconstruction) -> pycolmap.BundleAdjustmentOptions:
     solver = {"max_num_iterations": _ITERATIONS, "num_threads": 1, "function_tolerance": _TOLERANCE}
     return pycolmap.BundleAdjustmentOptions(
         {
             "print_summary": False,
+            "refine_sensor_from_rig": not turns_only(reconstruction.rigs.values()),
             "ceres": {
                 "loss_function_type": "CAUCHY",
                 "loss_function_scale": _LOSS * pixel,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
+from tpsfm.geometry import Pose
 from tpsfm.photos import Photo
 
 
@@ -53,6 +55,52 @@ def rig_cameras(camera_of: Mapping[str, int], rigs: Collection[Collection[str]])
         prefix = next((prefix for rig in rigs for prefix in rig if name.startswith(prefix)), None)
         found[name] = numbers.setdefault(prefix or camera_of[name], len(numbers))
     return dict(sorted(found.items()))
+
+
+def turns_only(rigs: Iterable[pycolmap.Rig]) -> bool:
+    """Whether the cameras of rigs look out from one point, as the views of a 360-degree photo do.
+
+    How they lie to each other is exact then, and not adjusted.
+    """
+    others = [pose for rig in rigs for pose in rig.non_ref_sensors.values()]
+    return bool(others) and all(pose is not None and not pose.translation.any() for pose in others)
+
+
+def panoramas_of(folder: Path) -> tuple[dict[str, Pose], set[str]]:
+    """The 360-degree photos in a map of their views, which are a rig of cameras in one point.
+
+    Args:
+        folder: of the map.
+
+    Returns:
+        By name, their poses: those of their first views, so x to the right, y down, z to the middle of the photo; and
+        the prefixes that the names of the views have before that. Neither where the map has no such rig.
+
+    Raises:
+        TpsfmError: the map can't be read.
+    """
+    try:
+        reconstruction = pycolmap.Reconstruction(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise TpsfmError(f"can't read the map in '{folder}': {str(error).splitlines()[0]}") from None
+    poses: dict[str, Pose] = {}
+    prefixes: set[str] = set()
+    for frame_id in reconstruction.reg_frame_ids():
+        frame = reconstruction.frame(frame_id)
+        rig, pose = frame.rig, frame.rig_from_world
+        if rig is None or pose is None or not turns_only([rig]):
+            continue
+        views = [reconstruction.image(data.id).name for data in frame.image_ids]
+        name = _flipped(os.path.commonpath([_flipped(view) for view in views]))
+        prefixes |= {view.removesuffix(name) for view in views}
+        seen = sum(reconstruction.image(data.id).num_points3D for data in frame.image_ids)
+        poses[name] = Pose(rig.ref_sensor_id.id, pose.rotation.matrix(), pose.translation, seen)
+    return dict(sorted(poses.items())), prefixes
+
+
+def _flipped(name: str) -> str:
+    """A path with its last part first."""
+    return "/".join(name.split("/")[::-1])
 
 
 def needs_calibration(database: Path, path: Path) -> bool:

@@ -36,9 +36,9 @@ class Workspace:
 
     Attributes:
         root: the folder; the other paths lie in it.
-        photos, features, pairs, database, mapped, sparse, patches, points, report, log, run: paths of its files;
-            `photos` holds the records of the photos; `mapped` and `sparse` are folders, the map before and after its
-            alignment; `run` is run.json.
+        photos, features, pairs, database, mapped, sparse, patches, points, panoramas, report, log, run: paths of
+            its files; `photos` holds the records of the photos; `mapped` and `sparse` are folders, the map before and
+            after its alignment; `run` is run.json.
         manifest: what run.json holds: "versions", "images" (the image folder, see `images`), "options" and
             "stages", for each finished stage its "key", "seconds", "cpu" and "counts". Change it, then `save`.
     """
@@ -53,6 +53,7 @@ class Workspace:
         self.sparse = self.root / "sparse"
         self.patches = self.root / "patches.h5"
         self.points = self.root / "points.ply"
+        self.panoramas = self.root / "panoramas.csv"
         self.report = self.root / "report.html"
         self.log = self.root / "log.txt"
         self.run = self.root / "run.json"

@@ -151,7 +151,10 @@ def _fundamental(first: np.ndarray, second: np.ndarray, error: float) -> tuple[n
     """The fundamental matrix that most matches agree with, and which do: bool [M]."""
     if len(first) < MIN_MOVING:
         return None, np.zeros(len(first), bool)
-    geometry, agree = cv2.findFundamentalMat(first, second, cv2.USAC_DEFAULT, error, 0.999, 2000)
+    try:
+        geometry, agree = cv2.findFundamentalMat(first, second, cv2.USAC_DEFAULT, error, 0.999, 2000)
+    except cv2.error:  # as in `screening`
+        geometry = None
     if geometry is None or geometry.shape != (3, 3):
         return None, np.zeros(len(first), bool)
     return geometry, agree.ravel() > 0

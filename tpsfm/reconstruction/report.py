@@ -19,6 +19,7 @@ from tpsfm.reconstruction.alignment import Alignment
 from tpsfm.reconstruction.diagnosis import FROM_ONE_POINT, groups_from_one_point, why_left_out
 from tpsfm.reconstruction.lookalikes import Lookalikes
 from tpsfm.reconstruction.mapping import Mapping
+from tpsfm.reconstruction.panoramas import record_panoramas
 from tpsfm.reconstruction.verification import Verification
 from tpsfm.reconstruction.world import read_georeference
 from tpsfm.view.report import write_report
@@ -63,6 +64,7 @@ def record_map(workspace: Workspace, photos: int, others: Sequence[Path] = ()) -
         "other_models": {number: len(names) for number, names in further.items()},
         "in_other_models": elsewhere,
         "from_one_point": _from_one_point(workspace, model),
+        "panoramas": record_panoramas(workspace),
     }
     from tpsfm.colmap.ply import write_ply
 
@@ -167,6 +169,7 @@ def _description(workspace: Workspace) -> list[str]:
             *_figures(result),
             *_in_the_world(workspace),
             *(f"from one point      {', '.join(group)}" for group in result.get("from_one_point", [])),
+            *_panoramas(workspace),
             *_video(manifest),
             *_overlay(manifest),
             *_lookalikes(manifest),
@@ -205,6 +208,12 @@ def _figures(result: dict[str, Any]) -> list[str]:
         f"mean track length   {result['mean_track_length']:.2f}",
         f"reprojection error  {result['reprojection_error']:.2f} px",
     ]
+
+
+def _panoramas(workspace: Workspace) -> list[str]:
+    """The line that tells how many 360-degree photos are in the map; none where it isn't of such."""
+    found = workspace.manifest["result"].get("panoramas")
+    return [f"panoramas           {found[0]} of {found[1]}, their poses are in {workspace.panoramas}"] if found else []
 
 
 def _video(manifest: dict[str, Any]) -> list[str]:

@@ -93,6 +93,8 @@ def write_report(workspace: Workspace, model: Model | None, world: Mapping[str, 
 
 def _notes(manifest: dict[str, Any]) -> list[str]:
     notes = []
+    if panoramas := manifest.get("result", {}).get("panoramas"):
+        notes.append("{} of {} panoramas; their poses are in panoramas.csv.".format(*panoramas))
     if manifest.get("turns"):
         notes.append(f"{len(manifest['turns'])} photos are turned against the others.")
     lookalikes = manifest["stages"].get("lookalikes", {}).get("counts", {})
