@@ -190,3 +190,12 @@ def test_photos_of_another_size(imported, held_out, tmp_path):
             max_keypoints=200,
             threads=1,
         )
+
+
+def test_an_imported_model_whose_photos_are_gone_later(held_out, tmp_path):
+    photos = shutil.copytree(held_out / "db", tmp_path / "photos")
+    import_model(held_out / "map/sparse", photos, tmp_path / "map")
+    shutil.rmtree(photos)
+    code, said = command("undistort", tmp_path / "map", tmp_path / "dense")
+    assert code != 0 and "photos is gone; run 'tpsfm import' on the new one" in said
+    assert not (tmp_path / "dense").exists()

@@ -149,7 +149,7 @@ class Georeference(Stage):
         if len(names) < 3:
             if not self._required:
                 return None
-            raise TpsfmError(f"there are {len(names)} {what}; at least three are needed")
+            raise TpsfmError(f"three {what} are needed at least, and it has {len(names)}")
         found = place(source, known, limit, self.seed)
         if self.gps is not None and self.gcp is None and all(abs(known[name][1]) <= 90 for name in names):
             swapped = place(source, {name: (lon, lat, up) for name, (lat, lon, up) in known.items()}, limit, self.seed)

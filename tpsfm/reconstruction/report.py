@@ -317,5 +317,6 @@ def image_folder(workspace: Workspace) -> Path:
     """
     folder = workspace.images
     if not folder.is_dir():
-        raise TpsfmError(f"{workspace.root}: its photos' folder {folder} is gone; run 'tpsfm extract' on the new one")
+        again = "'tpsfm extract'" if workspace.features.exists() else "'tpsfm import'"
+        raise TpsfmError(f"{workspace.root}: its photos' folder {folder} is gone; run {again} on the new one")
     return folder
