@@ -68,7 +68,6 @@ class Mapping(Stage):
             yield f"--mapper {self.mapper} has no effect: the poses are known"
 
     def _work(self, workspace: Workspace, progress: Progress) -> Done | None:
-
         known = None if self.poses is None else self._known(photo_records(workspace, photo_keys(workspace)), self.poses)
         key, fixed = self.key(workspace, known), fixed_cameras(workspace)
         if self._is_done(workspace, key, workspace.mapped / "images.bin"):
@@ -104,6 +103,7 @@ class Mapping(Stage):
         if rig is not None and colmap.needs_calibration(database, rig):  # by a map of single photos
             models, mapper = colmap.reconstruct(thin, output, "incremental", self.seed, self.threads, step, fixed)
             if not models:
+                colmap.remove_database(thin)
                 return {"models": 0, "mapper": mapper}
             colmap.apply_rigs(database, rig, output)
             colmap.thin_matches(database, thin, seed=self.seed)
