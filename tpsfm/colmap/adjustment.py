@@ -12,7 +12,7 @@ from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.rigs import turns_only
 from tpsfm.geometry import Camera
 
-_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay once cameras are restored; COLMAP's
+_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay; COLMAP's
 
 
 def adjust(
@@ -139,5 +139,14 @@ def restore_cameras(model: pycolmap.Reconstruction, cameras: Iterable[pycolmap.C
     for camera_id, camera in given.items():
         model.camera(camera_id).params = list(camera.params)
     adjust_model(model, loss=1.0, fixed=given)
-    pycolmap.ObservationManager(model).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
+    drop_points(model)
+
+
+def drop_points(model: pycolmap.Reconstruction, max_error: float = _MAX_ERROR) -> None:
+    """Drop the observations and points that don't agree with a model after its adjustment.
+
+    Args:
+        max_error: pixels.
+    """
+    pycolmap.ObservationManager(model).filter_all_points3D(max_error, _MIN_ANGLE)
     model.update_point_3d_errors()

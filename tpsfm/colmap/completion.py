@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from tpsfm.colmap.adjustment import adjust_model
+from tpsfm.colmap.adjustment import adjust_model, drop_points
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import MAPPER_OPTIONS
@@ -14,7 +14,6 @@ from tpsfm.errors import TpsfmError
 
 _LOSS = 1.0  # pixels of the Cauchy loss: an observation this far off counts half
 _ITERATIONS, _TOLERANCE = 10, 1e-3  # of the adjustment, which begins close to its end
-_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay; COLMAP's
 
 
 def complete_model(
@@ -71,8 +70,7 @@ def complete_model(
     mapper.filter_points(options)
     mapper.end_reconstruction(False)
     adjust_model(reconstruction, _LOSS, _ITERATIONS, _TOLERANCE, fixed, threads=adjusting)
-    pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
-    reconstruction.update_point_3d_errors()
+    drop_points(reconstruction)
     try:
         reconstruction.write_binary(model)
     except (OSError, RuntimeError) as error:

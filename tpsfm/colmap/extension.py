@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tpsfm.colmap.adjustment import adjust_model
+from tpsfm.colmap.adjustment import adjust_model, drop_points
 from tpsfm.colmap.convention import colmap_params
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.known_poses import add_camera, add_image
@@ -17,8 +17,6 @@ from tpsfm.colmap.mapping import write_models
 from tpsfm.colmap.verification import count_inliers, two_view_geometries
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Camera, Pose
-
-_MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees, by which points are filtered after the adjustment; COLMAP's
 
 
 def extend_model(
@@ -68,8 +66,7 @@ def extend_model(
     except (RuntimeError, ValueError) as error:
         raise TpsfmError(f"can't extend the map in '{output}': {str(error).splitlines()[0]}") from error
     adjust_model(reconstruction, fixed=fixed)
-    pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR, _MIN_ANGLE)
-    reconstruction.update_point_3d_errors()
+    drop_points(reconstruction)
     write_models([reconstruction], output, images, threads)
 
 

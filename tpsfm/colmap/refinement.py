@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.adjustment import adjust_model
+from tpsfm.colmap.adjustment import adjust_model, drop_points
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
 
 _LOSS = 0.5  # pixels of the Cauchy loss: an observation this far off counts half
-_MAX_ERROR, _MIN_ANGLE = 2.0, 1.5  # pixels and degrees of the points that stay
+_MAX_ERROR = 2.0  # pixels of the points that stay
 _ITERATIONS, _TOLERANCE = 10, 1e-4  # of the adjustment: it begins close to its end
 
 
@@ -63,8 +63,7 @@ def refine_model(
             if image.name in moved:
                 _move(image, moved[image.name], observations)
         adjust_model(reconstruction, _LOSS * scale, iterations, tolerance, fixed, poses, threads=threads)
-        pycolmap.ObservationManager(reconstruction).filter_all_points3D(_MAX_ERROR * scale, _MIN_ANGLE)
-        reconstruction.update_point_3d_errors()
+        drop_points(reconstruction, _MAX_ERROR * scale)
         reconstruction.write_binary(output)
     except (OSError, RuntimeError, ValueError) as error:
         raise TpsfmError(f"can't refine the model in '{model}': {str(error).splitlines()[0]}") from None

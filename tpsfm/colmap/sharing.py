@@ -37,6 +37,7 @@ def share_cameras(
     Each photo's focal length is estimated with its pose against the map's points. Those that agree with the median
     share a camera; after bundle adjustment they are estimated again, and those that disagree by more than their
     uncertainty get back a camera of their own. Where the map then agrees less with its keypoints, it stays as it was.
+
     Args:
         model: folder of the map, which is replaced file by file.
         groups: the names of photos of one size that may be of one camera; each has a camera of its own.

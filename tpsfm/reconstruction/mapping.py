@@ -93,6 +93,7 @@ class Mapping(Stage):
     ) -> dict[str, Any]:
         """Find the cameras by a part of the matches, then all points; the figures for the manifest."""
         from tpsfm import colmap
+        from tpsfm.reconstruction.partitioned import is_worthwhile, map_in_parts
 
         rig, output = Verification.recorded(workspace).rig, workspace.mapped
         count = len(photo_keys(workspace))
@@ -107,11 +108,16 @@ class Mapping(Stage):
                 return {"models": 0, "mapper": mapper}
             colmap.apply_rigs(database, rig, output)
             colmap.thin_matches(database, thin, seed=self.seed)
-        models = []
-        if self.mapper in ("auto", "parts") and rig is None:
-            models, mapper = self._in_parts(workspace, thin, key, step, fixed), "parts"
+        models, parts = [], self.mapper == "parts"
+        if rig is None and (parts or (self.mapper == "auto" and is_worthwhile(colmap.verified_inliers(thin)))):
+            models, mapper = (
+                map_in_parts(workspace, thin, key, self.seed, self.threads, adjusting, step, fixed),
+                "parts",
+            )
+            if not models:
+                log.warning("map: mapping all photos at once instead")
         if not models:
-            mapper = "incremental" if self.mapper == "parts" else self.mapper
+            mapper = "incremental" if parts else self.mapper
             models, mapper = colmap.reconstruct(
                 thin, output, mapper, self.seed, self.threads, step, fixed, adjusting, snapshots
             )
@@ -126,33 +132,11 @@ class Mapping(Stage):
                 elsewhere = set().union(*(names for other, names in photos.items() if other != model))
                 added = colmap.complete_model(model, database, elsewhere, self.seed, self.threads, fixed, adjusting)
                 photos[model] |= set(added)
+                colmap.color_points(model, workspace.images, self.threads)  # a map in parts has its colours
         for model in models if groups else []:
             colmap.center_cameras(model, groups, given, fixed)
-        for model in models:
-            colmap.color_points(model, workspace.images, self.threads)
         shutil.rmtree(workspace.root / "snapshots", ignore_errors=True)
         return counts
-
-    def _in_parts(
-        self,
-        workspace: Workspace,
-        database: Path,
-        key: str,
-        step: abc.Callable[[int], None],
-        fixed: abc.Collection[int],
-    ) -> list[Path]:
-        """The map made in parts where that is asked for or worth while; none where it isn't, or they don't fit."""
-        from tpsfm import colmap
-        from tpsfm.reconstruction.partitioned import is_worthwhile, map_in_parts
-
-        inliers = colmap.verified_inliers(database)
-        if self.mapper == "auto" and not is_worthwhile(inliers):
-            return []
-        adjusting = self.adjusting_threads(len(photo_keys(workspace)))
-        models = map_in_parts(workspace, database, key, self.seed, self.threads, adjusting, step, fixed)
-        if not models:
-            log.warning("map: mapping all photos at once instead")
-        return models
 
     def key(self, workspace: Workspace, known: Model | None = None) -> str:
         """The key of a map of a workspace's verified matches, at known poses if there are any."""
