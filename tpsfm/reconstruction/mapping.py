@@ -110,10 +110,8 @@ class Mapping(Stage):
             colmap.thin_matches(database, thin, seed=self.seed)
         models, parts = [], self.mapper == "parts"
         if rig is None and (parts or (self.mapper == "auto" and is_worthwhile(colmap.verified_inliers(thin)))):
-            models, mapper = (
-                map_in_parts(workspace, thin, key, self.seed, self.threads, adjusting, step, fixed),
-                "parts",
-            )
+            mapper = "parts"
+            models = map_in_parts(workspace, thin, key, self.seed, self.threads, adjusting, step, fixed)
             if not models:
                 log.warning("map: mapping all photos at once instead")
         if not models:
