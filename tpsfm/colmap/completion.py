@@ -56,10 +56,10 @@ def complete_model(
     mapper.begin_reconstruction(reconstruction)
     mapper.triangulator.complete_all_tracks(triangulation)
     for image_id in _walk(reconstruction.reg_image_ids(), cache.correspondence_graph):
-        before = _points_of(reconstruction, image_id)
+        mapper.clear_modified_points3D()
         mapper.triangulate_image(triangulation, image_id)
         # At once: else each image begins tracks of its own, and merging them takes ten times as long as all the rest.
-        mapper.triangulator.complete_tracks(triangulation, _points_of(reconstruction, image_id) - before)
+        mapper.triangulator.complete_tracks(triangulation, mapper.get_modified_points3D())
     added = []
     while True:
         for image_id in mapper.find_next_images(options, structure_less=False):
@@ -80,11 +80,6 @@ def complete_model(
     except (OSError, RuntimeError) as error:
         raise TpsfmError(f"can't write the map to '{model}': {error}") from None
     return sorted(added)
-
-
-def _points_of(reconstruction: pycolmap.Reconstruction, image_id: int) -> set[int]:
-    """The ids of the points that an image sees."""
-    return {point.point3D_id for point in reconstruction.image(image_id).points2D if point.has_point3D()}
 
 
 def _walk(image_ids: Iterable[int], graph: pycolmap.CorrespondenceGraph) -> Iterator[int]:

@@ -27,6 +27,7 @@ _MANY, _GAIN = 5, 25.0
 _OFF_CENTRE = 0.05  # share of the longer side by which it may move
 _LOSS = 1.0  # pixels of the Cauchy loss
 _TOLERANCE = 1e-5  # of the adjustment: a third of the time to convergence, the same poses
+_ITERATIONS = 12  # of the principal points: half of the time to that tolerance, within a pixel
 
 
 def share_cameras(
@@ -216,7 +217,7 @@ def _center(model: pycolmap.Reconstruction, cameras: set[int], fixed: Collection
         )
 
     before = centers()
-    gain = adjust_model(model, _LOSS, tolerance=_TOLERANCE, fixed=fixed, centers=cameras)
+    gain = adjust_model(model, _LOSS, _ITERATIONS, _TOLERANCE, fixed=fixed, centers=cameras)
     model.update_point_3d_errors()
     return gain >= _GAIN and bool(np.abs(centers() - before).max() <= _OFF_CENTRE)
 

@@ -17,7 +17,7 @@ from tpsfm.colmap.database import remove_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.errors import TpsfmError
 
-MATCHES = 150  # of a pair that are chosen; those of its keypoints that other pairs chose come to them
+MATCHES = 80  # of a pair that are chosen; those of its keypoints that other pairs chose come to them
 _ROUNDS = 3  # from neighbour to neighbour, in which the keypoints of a track agree on its rank
 
 

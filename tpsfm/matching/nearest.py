@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,10 +15,11 @@ from tpsfm.features.base import Extractor, Features
 from tpsfm.matching import Matcher
 
 # Rows and columns of a block of distances: on a CPU it stays in the cache while its minima are taken.
-CPU_BLOCK = 1024
+CPU_BLOCK = 2048
 GPU_BLOCK = 8192
 # Sides of blocks are padded to a multiple: for every other shape oneDNN makes and keeps a program of its own, 250 kB.
 STEP = 128
+_GROUP = 32  # rows of which the least is taken first where two of a column are wanted; divides STEP
 
 
 class MutualNearest(Matcher):
@@ -135,26 +135,24 @@ def _nearest(d0: torch.Tensor, d1: torch.Tensor) -> tuple[np.ndarray, np.ndarray
     A float is as exact relatively when it is small: where cosines near 1 are equal in bfloat16, what they lack is not.
     """
     size = CPU_BLOCK if d0.device.type == "cpu" else GPU_BLOCK
-    ours, theirs = (_ordered(d.new_full((2, len(d)), torch.inf)) for d in (d0, d1))
-    nearest = torch.zeros(len(d0), dtype=torch.int64, device=d0.device)
     padded0, padded1 = (functional.pad(d, (0, 0, 0, -len(d) % STEP)) for d in (d0, d1))
+    ours, theirs = (_ordered(d.new_full((2, len(d)), torch.inf)) for d in (padded0, padded1))
+    nearest = torch.zeros(len(padded0), dtype=torch.int64, device=d0.device)
     one, buffer = d0.new_ones(1), d0.new_empty(min(size, len(padded0)) * min(size, len(padded1)))
     for top in range(0, len(d0), size):
-        rows = slice(top, min(top + size, len(d0)))
+        rows = slice(top, top + size)
         for left in range(0, len(d1), size):
-            columns = slice(left, min(left + size, len(d1)))
-            some0, some1 = padded0[top : top + size], padded1[left : left + size]
+            columns = slice(left, left + size)
+            some0, some1 = padded0[rows], padded1[columns]
             block = buffer[: len(some0) * len(some1)].view(len(some0), -1)
             block = _ordered(torch.addmm(one, some0, some1.T, alpha=-1, out=block))
-            block = block[: rows.stop - top, : columns.stop - left]
+            block[len(d0) - top :], block[:, len(d1) - left :] = _infinity(block), _infinity(block)
             theirs[:, columns] = _two_least(theirs[:, columns], _two_least_of_columns(block))
-            index = _argmin(block)[:, None]
-            least = block.gather(1, index)[:, 0]
-            second = block.scatter_(1, index, _infinity(block)).amin(1)
-            nearest[rows] = torch.where(least < ours[0, rows], index[:, 0] + left, nearest[rows])
-            ours[:, rows] = _two_least(ours[:, rows], torch.stack([least, second]))
-    ours, theirs = (two.view(d0.dtype).float() for two in (ours, theirs))
-    return nearest.cpu().numpy(), ours.cpu().numpy(), theirs.cpu().numpy()
+            index, two = _two_least_of_rows(block)
+            nearest[rows] = torch.where(two[0] < ours[0, rows], index + left, nearest[rows])
+            ours[:, rows] = _two_least(ours[:, rows], two)
+    ours, theirs = (two[:, : len(d)].view(d.dtype).float() for two, d in ((ours, d0), (theirs, d1)))
+    return nearest[: len(d0)].cpu().numpy(), ours.cpu().numpy(), theirs.cpu().numpy()
 
 
 def _ordered(values: torch.Tensor) -> torch.Tensor:
@@ -175,24 +173,23 @@ def _two_least(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return two
 
 
+def _two_least_of_rows(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The least element's column [N], the first of equal ones, and the two least [2, N] of each row; it is overwritten."""
+    index = _argmin(block)
+    least = block.gather(1, index[:, None])[:, 0]
+    second = block.scatter_(1, index[:, None], _infinity(block)).amin(1)
+    return index, torch.stack([least, second])
+
+
 def _two_least_of_columns(block: torch.Tensor) -> torch.Tensor:
-    """The least and the second least [2, M] of each column of [N, M], by halves: sorting takes many times as long."""
-    one, other, odd = _halves(block, 0)
-    two = torch.stack([torch.minimum(one, other), torch.maximum(one, other)])
-    if len(odd):
-        two = torch.cat([two, torch.stack([odd, torch.full_like(odd, _infinity(odd))])], 1)
-    while two.shape[1] > 1:
-        one, other, odd = _halves(two, 1)
-        two = _two_least(one, other)
-        if odd.shape[1]:
-            two = torch.cat([two, odd], 1)
-    return two[:, 0]
+    """The least and the second least [2, M] of each column of [N, M], of which N is a multiple of `_GROUP`.
 
-
-def _halves(values: torch.Tensor, dim: int) -> Sequence[torch.Tensor]:
-    """Two halves, and the odd last one or nothing."""
-    half, odd = divmod(values.shape[dim], 2)
-    return values.split([half, half, odd], dim)
+    The second is the least of another group of rows, or the second of the group that has the least.
+    """
+    groups = block.unflatten(0, (-1, _GROUP))
+    winner, (least, other) = _two_least_of_rows(groups.amin(1).T.contiguous())
+    second = _two_least_of_rows(groups[winner, :, torch.arange(len(winner), device=block.device)])[1][1]
+    return torch.stack([least, torch.minimum(other, second)])
 
 
 def _argmin(block: torch.Tensor) -> torch.Tensor:
