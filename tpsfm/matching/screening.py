@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import cv2
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from tpsfm.features.base import Features
 from tpsfm.matching import Matcher
@@ -95,4 +97,6 @@ def least_inliers(
     Source: the argument of Moisan and Stival, IJCV 2004, with a fixed error.
     """
     share = max(2 * MAX_ERROR * float(np.hypot(*size)) / (size[0] * size[1]) for size in sizes) * _CROWDED
-    return max(least, _SAMPLE + 1 + int(binom.isf(chance, max(count - _SAMPLE, 0), min(share, 1.0))))
+    others = max(count - _SAMPLE, 0)
+    by_chance = bisect_left(range(others), True, key=lambda k: bdtrc(k, others, min(share, 1.0)) <= chance)
+    return max(least, _SAMPLE + 1 + by_chance)
