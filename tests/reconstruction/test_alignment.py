@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import tpsfm
 from tpsfm.alignment.storage import read_patches_of
+from tpsfm.alignment.views import PhotoView
 from tpsfm.colmap import read_model, read_observations, read_point_ids
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import aligned_errors, load_poses
+from tpsfm.progress import Progress
 
 OPTIONS = {"features": "sift", "max_keypoints": 1500, "threads": 1}
 
@@ -108,3 +111,33 @@ def test_photos_that_are_gone_keep_their_keypoints(workspace, photos, tmp_path, 
         Alignment(threads=1).run(again)
     assert "7 of 7 photos" in caplog.text
     assert read_model(again.sparse).images.keys() == read_model(again.mapped).images.keys()
+
+
+class Ends(Progress):
+    """Ends a run, as a signal would, once so many steps of the alignment are done."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    @contextmanager
+    def bar(self, label: str, total: int | None = None):
+        def update(done: int, total: int) -> None:
+            if label == "alignment" and done == self.steps:
+                raise KeyboardInterrupt
+
+        yield update
+
+
+def test_an_alignment_that_was_ended_goes_on(workspace, photos, tmp_path, monkeypatch):
+    out = tmp_path / "map"
+    shutil.copytree(workspace.root, out)
+    tpsfm.reconstruct(photos, out, align=False, **OPTIONS)
+    with pytest.raises(KeyboardInterrupt):
+        tpsfm.reconstruct(photos, out, progress=Ends(11), **OPTIONS)
+    read = []
+    decode = PhotoView.read
+    monkeypatch.setattr(PhotoView, "read", lambda view: read.append(view.photo.name) or decode(view))
+    tpsfm.reconstruct(photos, out, **OPTIONS)
+    assert 3 <= len(read) <= 3 + 7  # what was left of 14, and a look for look-alikes
+    assert map_bytes(out / "sparse") == map_bytes(workspace.sparse)
+    assert not (out / "aligning").exists()

@@ -7,7 +7,7 @@ photo they fall.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -60,13 +60,17 @@ class MapViews:
 
 
 def confirm(
-    scene: MapViews, partners: Mapping[int, Sequence[int]], progress: Callable[[int, int], None] | None = None
+    scene: MapViews,
+    partners: Mapping[int, Sequence[int]],
+    progress: Callable[[int, int], None] | None = None,
+    parallel: Callable[..., Iterator[tuple[int, Sequence[np.ndarray]]]] = in_parallel,
 ) -> dict[tuple[int, int], Confirmation]:
     """Look for points of photos in others.
 
     Args:
         partners: by photo, those whose points are looked for in it; each photo is read once.
         progress: called with (photos read, of how many).
+        parallel: `in_parallel`, or that of a `tpsfm.io.journal.Journal`.
 
     Returns:
         By (photo, other): what was found in the first of the second's points. Photos that should show few of them are
@@ -74,20 +78,21 @@ def confirm(
     """
     found: dict[tuple[int, int], Confirmation] = {}
     jobs = ((v, (v, scene, others)) for v, others in partners.items())
-    for done, (v, confirmed) in enumerate(in_parallel(_confirm, jobs), 1):
-        found |= {(v, other): one for other, one in confirmed.items()}
+    for done, (v, (confirmed,)) in enumerate(parallel(_confirm, jobs), 1):
+        found |= {(v, other): Confirmation(*counts) for other, *counts in confirmed.tolist()}
         if progress is not None:
             progress(done, len(partners))
     return found
 
 
-def _confirm(v: int, scene: MapViews, others: Sequence[int]) -> dict[int, Confirmation]:
+def _confirm(v: int, scene: MapViews, others: Sequence[int]) -> Sequence[np.ndarray]:
+    """Rows int64 [N, 3] of another photo, and how many of its points were tried and found."""
     view, nearest = scene.views[v], _distances(scene, v)
     expected = {other: _expected(scene, v, other, nearest) for other in others}
     expected = {other: rows for other, rows in expected.items() if len(rows[0]) >= MIN_TRIED}
     image = view.read() if expected else None
     if image is None:
-        return {}
+        return [np.empty((0, 3), int)]
     groups = [rows for both in expected.values() for rows in both]
     every = np.concatenate(groups)
     jacobians = projected_axes(view, scene.points[every], scene.patches.axes[every])
@@ -97,11 +102,12 @@ def _confirm(v: int, scene: MapViews, others: Sequence[int]) -> dict[int, Confir
     ends = np.cumsum([len(rows) for rows in groups])[:-1]
     tried = [int(part.sum()) for part in np.split(np.isfinite(aligned.zncc), ends)]
     found = [int(part.sum()) for part in np.split(there, ends)]
-    return {
-        other: Confirmation(tried[2 * i], found[2 * i])
+    rows = [
+        (other, tried[2 * i], found[2 * i])
         for i, other in enumerate(expected)
         if tried[2 * i] >= MIN_TRIED and found[2 * i + 1] >= max(1, COMPARABLE * tried[2 * i + 1])
-    }
+    ]
+    return [np.array(rows, int).reshape(-1, 3)]
 
 
 def _expected(scene: MapViews, v: int, other: int, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

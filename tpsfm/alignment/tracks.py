@@ -7,7 +7,7 @@ and of PixSfM (Lindenberger et al., ICCV 2021), with a template of pixels and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,7 +104,10 @@ class TrackAlignment:
 
 
 def align_tracks(
-    tracks: Tracks, views: Sequence[View], progress: Callable[[int, int], None] | None = None
+    tracks: Tracks,
+    views: Sequence[View],
+    progress: Callable[[int, int], None] | None = None,
+    parallel: Callable[..., Iterator[tuple[int, Sequence[np.ndarray]]]] = in_parallel,
 ) -> tuple[TrackAlignment, Patches]:
     """Move the observations of every point onto the patch of its reference observation.
 
@@ -115,6 +118,7 @@ def align_tracks(
         tracks: the observations; a point may have none.
         views: the V images.
         progress: called with (images read, of how many).
+        parallel: `in_parallel`, or that of a `tpsfm.io.journal.Journal`.
     """
     axes, jacobians, reference = _surfaces(tracks, views)
     of_image = [np.flatnonzero(tracks.image == v) for v in range(len(views))]
@@ -132,10 +136,10 @@ def align_tracks(
     references = [rows[is_reference[rows]] for rows in of_image]
     readable = np.ones(len(views), bool)
     jobs = ((v, (view, tracks.keypoints[references[v]])) for v, view in enumerate(views))
-    for v, found in in_parallel(reference_pixels, jobs):
-        readable[v] = found is not None
-        if found is not None:
-            pixels[tracks.point[references[v]]] = found
+    for v, read in parallel(_reference_pixels, jobs):
+        readable[v] = bool(read)
+        if read:
+            pixels[tracks.point[references[v]]] = read[0]
         step()
     known = reference >= 0
     known[known] = readable[tracks.image[reference[known]]]
@@ -148,22 +152,22 @@ def align_tracks(
     tried = known[tracks.point] & readable[tracks.image]
     moved = [rows[~is_reference[rows] & tried[rows]] for rows in of_image]
     moves = ((v, (view, patches, tracks, moved[v], jacobians[moved[v]])) for v, view in enumerate(views))
-    for v, aligned in in_parallel(_align_image, moves):
-        if aligned is not None:
-            rows = moved[v]
+    for v, arrays in parallel(_align_image, moves):
+        if arrays:
+            aligned, rows = Alignment(*arrays), moved[v]
             displacement[rows], zncc[rows] = aligned.displacement, aligned.zncc
             found[rows] = aligned.accepted(MIN_ZNCC, MAX_DISPLACEMENT)
         step()
     return TrackAlignment(displacement, zncc, found, tried), patches
 
 
-def reference_pixels(view: View, keypoints: np.ndarray) -> np.ndarray | None:
-    """Patches uint8 [N, (2 RADIUS + 3)^2] about keypoints [N, 2] of an image; None where it can't be read."""
+def _reference_pixels(view: View, keypoints: np.ndarray) -> Sequence[np.ndarray]:
+    """Patches uint8 [N, (2 RADIUS + 3)^2] about keypoints [N, 2] of an image; nothing where it can't be read."""
     image = view.read()
     if image is None:
-        return None
+        return []
     centres = torch.from_numpy(keypoints.astype(np.float32)).to(image.device)
-    return read_patches(image, centres, radius=RADIUS + 1).round().clamp(0, 255).byte().cpu().numpy()
+    return [read_patches(image, centres, radius=RADIUS + 1).round().clamp(0, 255).byte().cpu().numpy()]
 
 
 def align_to_patches(
@@ -189,11 +193,13 @@ def align_to_patches(
 
 def _align_image(
     view: View, patches: Patches, tracks: Tracks, rows: np.ndarray, jacobians: np.ndarray
-) -> Alignment | None:
+) -> Sequence[np.ndarray]:
+    """The arrays of the `Alignment` of these observations, all of one image; nothing where it can't be read."""
     image = view.read() if len(rows) else None
     if image is None:
-        return None
-    return align_to_patches(image, patches, tracks.point[rows], tracks.keypoints[rows], jacobians)
+        return []
+    aligned = align_to_patches(image, patches, tracks.point[rows], tracks.keypoints[rows], jacobians)
+    return [aligned.displacement, aligned.zncc, aligned.step]
 
 
 def projected_axes(view: View, points: np.ndarray, axes: np.ndarray) -> np.ndarray:

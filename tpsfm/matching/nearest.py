@@ -174,7 +174,7 @@ def _two_least(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _two_least_of_rows(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The least element's column [N], the first of equal ones, and the two least [2, N] of each row; it is overwritten."""
+    """The least element's column [N], the first of equal ones, and the two least [2, N] of each row, which change."""
     index = _argmin(block)
     least = block.gather(1, index[:, None])[:, 0]
     second = block.scatter_(1, index[:, None], _infinity(block)).amin(1)

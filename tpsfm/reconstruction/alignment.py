@@ -17,6 +17,7 @@ from tpsfm.colmap import read_model, read_observations, read_point_ids
 from tpsfm.device import choose_device
 from tpsfm.geometry import rescale_points
 from tpsfm.io.atomic import replace_folder
+from tpsfm.io.journal import Journal
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.photos import unchanged_photos
 from tpsfm.progress import Progress
@@ -66,16 +67,17 @@ class Alignment(Stage):
             figures = []
             for number in range(workspace.manifest["stages"][Mapping.name]["counts"]["models"]):
                 output = new / str(number) if number else new
-                figures.append(self._align(workspace.of_model(number), output, max_size, progress))
+                figures.append(self._align(workspace.of_model(number), output, max_size, key, progress))
             counts = figures[0]
         replace_folder(new, workspace.sparse)
+        shutil.rmtree(workspace.root / "aligning", ignore_errors=True)
         return Done(key, 1, counts=counts)
 
     def _forget_patches(self, workspace: Workspace) -> None:
         for path in (workspace.patches, *workspace.root.glob("patches-[0-9]*.h5")):
             path.unlink(missing_ok=True)
 
-    def _align(self, workspace: Workspace, output: Path, max_size: int, progress: Progress) -> dict[str, Any]:
+    def _align(self, workspace: Workspace, output: Path, max_size: int, key: str, progress: Progress) -> dict[str, Any]:
         """Align the workspace's model in `mapped`; returns the figures for the manifest."""
         from tpsfm.colmap import Moved, refine_model
 
@@ -96,8 +98,9 @@ class Alignment(Stage):
             )
         seen = {name: np.flatnonzero(observations[name][1] >= 0) for name in views}
         tracks = _tracks(model.points, views, observations, seen)
+        journal = Journal(workspace.root / "aligning" / output.name, digest([key, *views]))
         with progress.bar(self.title, 2 * len(views)) as update:
-            aligned, patches = align_tracks(tracks, list(views.values()), update)
+            aligned, patches = align_tracks(tracks, list(views.values()), update, journal.in_parallel)
         moved = {
             name: Moved(*_moved(aligned, tracks.image == v, view, observations[name][0], seen[name]))
             for v, (name, view) in enumerate(views.items())

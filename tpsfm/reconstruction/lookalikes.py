@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping as Mapped
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tpsfm.alignment.storage import read_patches_of
 from tpsfm.alignment.views import PhotoView
 from tpsfm.colmap import read_model, read_observations, read_point_ids
 from tpsfm.device import choose_device
+from tpsfm.io.journal import Journal
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs.selection import Pair
 from tpsfm.photos import unchanged_photos
@@ -122,8 +124,11 @@ class Lookalikes(Stage):
         seen = [np.unique(rows[rows >= 0]) for _, rows in (observations[name] for name in names)]
         patches = read_patches_of(workspace.patches, read_point_ids(folder))
         partners = _partners(seen, len(model.points))
+        journal = Journal(workspace.root / "judging", digest([self._key(workspace), folder.name, *names]))
         with progress.bar(self.title, len(partners)) as update:
-            found = confirm(MapViews(model.points, patches, seen, views, sizes), partners, update)
+            scene = MapViews(model.points, patches, seen, views, sizes)
+            found = confirm(scene, partners, update, journal.in_parallel)
+        shutil.rmtree(journal.folder, ignore_errors=True)
         return {(names[a], names[b]): (one, found[b, a]) for (a, b), one in found.items() if a < b and (b, a) in found}
 
 
