@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tpsfm.colmap.extension import extend_model
     from tpsfm.colmap.formats import EXPORT_FORMATS, export
     from tpsfm.colmap.images import write_images
+    from tpsfm.colmap.known_poses import write_placed
     from tpsfm.colmap.mapping import reconstruct, reconstruct_part
     from tpsfm.colmap.one_point import photos_from_one_point
     from tpsfm.colmap.pair_table import PairTable
@@ -89,6 +90,7 @@ __all__ = [
     "verified_inliers",
     "verify_matches",
     "write_images",
+    "write_placed",
 ]
 _MODULES = {  # of what needs pycolmap
     "colors": ("color_points",),
@@ -97,6 +99,7 @@ _MODULES = {  # of what needs pycolmap
     "extension": ("extend_model",),
     "formats": ("EXPORT_FORMATS", "export"),
     "images": ("write_images",),
+    "known_poses": ("write_placed",),
     "mapping": ("reconstruct", "reconstruct_part"),
     "one_point": ("photos_from_one_point",),
     "pair_table": ("PairTable",),

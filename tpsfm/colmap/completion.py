@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from tpsfm.colmap.adjustment import adjust_model, drop_points
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import MAPPER_OPTIONS
+from tpsfm.colmap.tracks import triangulate_tracks
 from tpsfm.errors import TpsfmError
 
-_LOSS = 1.0  # pixels of the Cauchy loss: an observation this far off counts half
+_LOSS = 0.25  # times the greatest error of an observation: so far off it counts half, by the Cauchy loss
 _ITERATIONS, _TOLERANCE = 10, 1e-3  # of the adjustment, which begins close to its end
 
 
@@ -24,6 +24,7 @@ def complete_model(
     threads: int = -1,
     fixed: Collection[int] = (),
     adjusting: int = 1,
+    max_error: float = 4.0,
 ) -> list[str]:
     """Triangulate all verified matches, register the photos that have enough of them now, and adjust all.
 
@@ -32,6 +33,7 @@ def complete_model(
         database: with all verified matches.
         elsewhere: names of photos that are not to be registered: those of other maps.
         seed, threads, fixed, adjusting: as for `reconstruct`.
+        max_error: pixels, of an observation.
 
     Returns:
         The names of the photos that were registered.
@@ -48,18 +50,16 @@ def complete_model(
         raise TpsfmError(f"can't read the model in '{model}': {str(error).splitlines()[0]}") from None
     _adopt_cameras(cache, reconstruction)
     mapper = pycolmap.IncrementalMapper(cache)
-    options = pycolmap.IncrementalMapperOptions({**MAPPER_OPTIONS, "random_seed": seed, "num_threads": threads})
+    options = pycolmap.IncrementalMapperOptions(
+        {**MAPPER_OPTIONS, "random_seed": seed, "num_threads": threads, "filter_max_reproj_error": max_error}
+    )
     only_pair = reconstruction.num_reg_images() == 2
+    limits = {f"{step}_max_reproj_error": max_error for step in ("complete", "merge")}
     triangulation = pycolmap.IncrementalTriangulatorOptions(
-        {"random_seed": seed, "ignore_two_view_tracks": not only_pair}
+        {"random_seed": seed, "ignore_two_view_tracks": not only_pair, **limits}
     )
     mapper.begin_reconstruction(reconstruction)
-    mapper.triangulator.complete_all_tracks(triangulation)
-    for image_id in _walk(reconstruction.reg_image_ids(), cache.correspondence_graph):
-        mapper.clear_modified_points3D()
-        mapper.triangulate_image(triangulation, image_id)
-        # At once: else each image begins tracks of its own, and merging them takes ten times as long as all the rest.
-        mapper.triangulator.complete_tracks(triangulation, mapper.get_modified_points3D())
+    triangulate_tracks(mapper, cache.correspondence_graph, triangulation)
     added = []
     while True:
         for image_id in mapper.find_next_images(options, structure_less=False):
@@ -73,33 +73,13 @@ def complete_model(
     mapper.complete_and_merge_tracks(triangulation)
     mapper.filter_points(options)
     mapper.end_reconstruction(False)
-    adjust_model(reconstruction, _LOSS, _ITERATIONS, _TOLERANCE, fixed, threads=adjusting)
-    drop_points(reconstruction)
+    adjust_model(reconstruction, _LOSS * max_error, _ITERATIONS, _TOLERANCE, fixed, threads=adjusting)
+    drop_points(reconstruction, max_error)
     try:
         reconstruction.write_binary(model)
     except (OSError, RuntimeError) as error:
         raise TpsfmError(f"can't write the map to '{model}': {error}") from None
     return sorted(added)
-
-
-def _walk(image_ids: Iterable[int], graph: pycolmap.CorrespondenceGraph) -> Iterator[int]:
-    """The images, each after one that it shares many matches with: a track then grows, where it would begin anew."""
-    shared: dict[int, list[tuple[int, int]]] = {image_id: [] for image_id in sorted(image_ids)}
-    for pair_id, count in graph.num_matches_between_all_images().items():
-        first, second = pycolmap.pair_id_to_image_pair(pair_id)
-        if first in shared and second in shared:
-            shared[first].append((-count, second))
-            shared[second].append((-count, first))
-    left = dict.fromkeys(shared)
-    while left:
-        near = [(0, next(iter(left)))]
-        while near:
-            _, image_id = heapq.heappop(near)
-            if image_id in left:
-                del left[image_id]
-                yield image_id
-                for edge in shared[image_id]:
-                    heapq.heappush(near, edge)
 
 
 def _adopt_cameras(cache: pycolmap.DatabaseCache, reconstruction: pycolmap.Reconstruction) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tpsfm.colmap.adjustment import adjust_model
 from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.known_poses import add_camera, add_image
 from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
+from tpsfm.colmap.tracks import triangulate_tracks
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Model
 
 _CACHED_IMAGES = 256  # how many images' rays are kept in memory
-_MIN_INLIERS = 10  # to the known motion, of a pair whose matches are used
+_MIN_INLIERS = 15  # to the known motion, of a pair whose matches are used; COLMAP's
+_ROUNDS, _ITERATIONS, _TOLERANCE = 2, 10, 1e-4  # of the points' adjustment
 
 
 def triangulate(
@@ -60,20 +61,23 @@ def triangulate(
     with open_database(database, create=True) as db:
         _write_images(model, db, known, keypoints)
         agreed = _write_pairs(model, db, matches, max_error)
+        cache = pycolmap.DatabaseCache.create(db, pycolmap.DatabaseCacheOptions({"min_num_matches": _MIN_INLIERS}))
     if not agreed:
         raise TpsfmError(f"no map in '{output}': no match agrees with the known poses; are they world to camera?")
-    options: Any = {
-        "random_seed": seed,
-        "num_threads": threads,
-        "extract_colors": False,
-        "triangulation": {"random_seed": seed},
-        "mapper": {"random_seed": seed, "filter_max_reproj_error": max_error},
-    }
-    with tempfile.TemporaryDirectory() as folder:  # COLMAP wants to write it; ours goes to `output`
-        try:
-            model = pycolmap.triangulate_points(model, database, images, folder, options=options)
-        except RuntimeError as error:
-            raise TpsfmError(f"can't triangulate '{output}': {str(error).splitlines()[0]}") from error
+    mapper = pycolmap.IncrementalMapper(cache)
+    options = pycolmap.IncrementalMapperOptions({"random_seed": seed, "filter_max_reproj_error": max_error})
+    limits = {f"{step}_max_reproj_error": max_error for step in ("complete", "merge")}
+    triangulation = pycolmap.IncrementalTriangulatorOptions({"random_seed": seed, **limits})
+    mapper.begin_reconstruction(model)
+    triangulate_tracks(mapper, cache.correspondence_graph, triangulation)
+    for _ in range(_ROUNDS):
+        mapper.filter_points(options)
+        adjust_model(
+            model, iterations=_ITERATIONS, tolerance=_TOLERANCE, fixed=model.cameras, poses=False, threads=threads
+        )
+        mapper.complete_and_merge_tracks(triangulation)
+    mapper.filter_points(options)
+    mapper.end_reconstruction(False)
     if not model.num_points3D():
         raise TpsfmError(f"no map in '{output}': the matches that agree with the known poses give no point")
     model.update_point_3d_errors()

@@ -124,13 +124,12 @@ class Mapping(Stage):
         groups, given = self._groups(workspace), given_cameras(workspace)
         if groups:
             counts["shared"] = sum(colmap.share_cameras(model, groups, given, fixed) for model in models)
-        if mapper != "parts":
-            photos = {model: set(colmap.read_model(model).images) for model in models}
-            for model in models:
-                elsewhere = set().union(*(names for other, names in photos.items() if other != model))
-                added = colmap.complete_model(model, database, elsewhere, self.seed, self.threads, fixed, adjusting)
-                photos[model] |= set(added)
-                colmap.color_points(model, workspace.images, self.threads)  # a map in parts has its colours
+        photos = {model: set(colmap.read_model(model).images) for model in models}
+        for model in models:
+            elsewhere = set().union(*(names for other, names in photos.items() if other != model))
+            added = colmap.complete_model(model, database, elsewhere, self.seed, self.threads, fixed, adjusting)
+            photos[model] |= set(added)
+            colmap.color_points(model, workspace.images, self.threads)
         for model in models if groups else []:
             colmap.center_cameras(model, groups, given, fixed)
         shutil.rmtree(workspace.root / "snapshots", ignore_errors=True)
@@ -197,6 +196,7 @@ def triangulate(
             threads=threads,
             **limits,
         )
+    colmap.remove_database(database)
 
 
 def dropped_pairs(workspace: Workspace) -> list[list[str]]:

@@ -75,7 +75,7 @@ def merge(first: str | Path, second: str | Path | None, out: str | Path, progres
         camera_of = group_cameras(photos, mode)
         for group in possible_groups(photos) if mode == "auto" else ():
             camera_of |= dict.fromkeys(group, camera_of[group[0]])
-        map_placed(union(placed, camera_of), workspace, bent=True)
+        map_placed(union(placed, camera_of), workspace)
         seam = _check_seam(placed, workspace)
         counts = {"models": 1, "mapper": "merged", **seam}
         seconds = time.perf_counter() - start

@@ -16,14 +16,14 @@ from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs.partition import cut
 from tpsfm.pairs.selection import Pair, components
 from tpsfm.parallel import in_parallel
-from tpsfm.reconstruction.parts import Part, map_placed, place, union_of_one_run
+from tpsfm.reconstruction.parts import Part, place, union_of_one_run
 
 FROM = 1000  # photos from which a map is made in parts; with 400 they cost 1.6 times the processor time of one map
 LARGEST = 150  # photos of a part, before it takes some of its neighbours' in
 CONNECTED = 30  # verified matches that connect two photos
 MOST = 0.9  # of all photos with verified pairs must be connected, and in the map
 
-_ROUNDS = 3
+_ERRORS = (12.0, 8.0, 4.0)  # pixels of an observation, round by round in which the parts are adjusted together
 
 log = logging.getLogger("tpsfm")
 
@@ -96,7 +96,11 @@ def map_in_parts(
     if len(known.images) < MOST * len(photos):
         log.warning("map: %d of %d photos are in parts that fit together", len(known.images), len(photos))
         return []
-    map_placed(known, workspace, _ROUNDS, fixed, adjusting)
+    shutil.rmtree(workspace.mapped, ignore_errors=True)
+    workspace.mapped.mkdir()
+    colmap.write_placed(database, known, workspace.mapped)
+    for allowed in _ERRORS:
+        colmap.complete_model(workspace.mapped, database, (), seed, threads, fixed, adjusting, allowed)
     shutil.rmtree(workspace.root / "parts", ignore_errors=True)
     return [workspace.mapped]
 

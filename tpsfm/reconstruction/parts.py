@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,8 @@ MIN_POINTS = 20  # that photos of both maps show and that agree with one similar
 MIN_SHARE = 0.5  # of the points that verified matches connect
 _MAX_ERROR = 0.02  # of the distance of the points from the cameras: how far two points that are one may lie apart
 _SAME_FOCAL = 0.02  # share by which the focal lengths of one camera differ at most in two maps
-_ITERATIONS, _TOLERANCE = 100, 1e-6  # of the adjustment of parts that may be bent
+_ERRORS = (8.0, 4.0)  # pixels of an observation, round by round
+_ITERATIONS, _TOLERANCE = 100, 1e-6  # of the adjustment
 
 log = logging.getLogger("tpsfm")
 
@@ -187,22 +187,11 @@ def union_of_one_run(placed: list[Part]) -> Model:
     return Model.of_cameras({key: cameras[key] for key in sorted(used)}, dict(sorted(images.items())))
 
 
-def map_placed(
-    known: Model,
-    workspace: Workspace,
-    rounds: int = 2,
-    fixed: Collection[int] = (),
-    adjusting: int = 1,
-    bent: bool = False,
-) -> None:
-    """Triangulate all matches by placed cameras, and adjust these, into a workspace's `mapped`.
+def map_placed(known: Model, workspace: Workspace) -> None:
+    """Triangulate all matches by cameras that were placed, and adjust these, into a workspace's `mapped`.
 
-    Args:
-        known: the cameras and poses.
-        rounds: of triangulation and adjustment; the error that is allowed falls to COLMAP's in the last.
-        fixed: ids of cameras whose intrinsics stay.
-        adjusting: threads of bundle adjustment.
-        bent: whether the parts may be, as maps made apart are: they are adjusted until nothing moves.
+    Maps that were made apart may be bent, so they are adjusted until nothing moves; the error that is allowed falls to
+    COLMAP's in the last round.
     """
     from tpsfm import colmap
     from tpsfm.reconstruction.mapping import Mapping as Mapper
@@ -214,13 +203,11 @@ def map_placed(
     pairs = [pair for pair in chosen_pairs(workspace) if known.images.keys() >= set(pair) and pair not in dropped]
     new = workspace.root / "merged.new"
     mapping = Mapper.recorded(workspace)
-    for round_ in range(rounds):
-        max_error = 4.0 * scale * (rounds - round_)
-        triangulate(workspace, known, workspace.mapped, pairs, mapping.seed, mapping.threads, max_error=max_error)
+    for error in _ERRORS:
+        triangulate(workspace, known, workspace.mapped, pairs, mapping.seed, mapping.threads, max_error=error * scale)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        limits: dict[str, Any] = {"iterations": _ITERATIONS, "tolerance": _TOLERANCE} if bent else {}
-        colmap.refine_model(workspace.mapped, new, {}, 2 * scale, fixed, threads=adjusting, **limits)
+        colmap.refine_model(workspace.mapped, new, {}, 2 * scale, iterations=_ITERATIONS, tolerance=_TOLERANCE)
         known = read_model(new)
     shutil.rmtree(workspace.mapped)
     new.rename(workspace.mapped)
