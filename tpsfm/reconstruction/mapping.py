@@ -132,7 +132,8 @@ class Mapping(Stage):
             colmap.color_points(model, workspace.images, self.threads)
         for model in models if groups else []:
             colmap.center_cameras(model, groups, given, fixed)
-        shutil.rmtree(workspace.root / "snapshots", ignore_errors=True)
+        for folder in ("snapshots", "parts"):  # what a killed run would have gone on from
+            shutil.rmtree(workspace.root / folder, ignore_errors=True)
         return counts
 
     def key(self, workspace: Workspace, known: Model | None = None) -> str:

@@ -54,7 +54,8 @@ def map_in_parts(
 ) -> list[Path]:
     """Map parts of the view graph, as many at once as there are threads, and make one map of them in `mapped`.
 
-    A part that is mapped stays in the folder `parts` until the whole is done: a run that is killed goes on from there.
+    A part that is mapped stays in the folder `parts`, for whoever calls this to remove: a run that is killed goes on from
+    there.
 
     Args:
         workspace: of the map.
@@ -101,7 +102,6 @@ def map_in_parts(
     colmap.write_placed(database, known, workspace.mapped)
     for allowed in _ERRORS:
         colmap.complete_model(workspace.mapped, database, (), seed, threads, fixed, adjusting, allowed)
-    shutil.rmtree(workspace.root / "parts", ignore_errors=True)
     return [workspace.mapped]
 
 
