@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -16,6 +17,8 @@ _MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay;
 # A direct solver's time grows with the square of how many images see a point. Where more than `_LONG` do on average, an
 # iterative one takes its place beyond `_FEW` images, and finds the same: with 250 images in half of the time.
 _LONG, _FEW = 12.0, 100
+_MOST = 2_000_000  # observations that are adjusted together with the cameras; 1.5 GB
+_AT_ONCE = 300_000  # observations of points that are adjusted alone
 
 
 def adjust(
@@ -88,26 +91,76 @@ def adjust_model(
     iterations: int = 100,
     tolerance: float = 0.0,
     fixed: Collection[int] = (),
-    poses: bool = True,
     centers: Collection[int] = (),
     threads: int = 1,
 ) -> float:
     """Adjust all cameras but for their principal points, all poses and points of COLMAP's model.
 
-    Two images hold its frame.
+    Two images hold its frame. Of more than `_MOST` observations some, evenly chosen by their points, find the cameras
+    and poses, and all points follow: memory stays within that of so many.
 
     Args:
         loss: pixels of the Cauchy loss: an observation this far off counts half; None for least squares.
         iterations: at most.
         tolerance: it ends where the cost falls by a smaller share.
         fixed: ids of cameras whose intrinsics stay as they are.
-        poses: False leaves the poses as they are.
         centers: ids of cameras whose principal points are adjusted, too; all other cameras stay then as they are.
         threads: with more than one the last bits differ from run to run.
 
     Returns:
         By how much the sum of the squared residuals fell, as a multiple of their variance after it.
     """
+    options = _options(loss, iterations, tolerance, threads)
+    share = model.compute_num_observations() / _MOST
+    if share > 1:
+        some = copy.deepcopy(model)
+        for number, point_id in enumerate(sorted(model.point3D_ids())):
+            if int((number + 1) / share) == int(number / share):
+                some.delete_point3D(point_id)
+        gain = _adjust_all(some, options, fixed, centers)
+        _take_over(model, some)
+        adjust_points(model, loss, iterations, tolerance, threads)
+        return gain
+    return _adjust_all(model, options, fixed, centers)
+
+
+def adjust_points(
+    model: pycolmap.Reconstruction,
+    loss: float | None = None,
+    iterations: int = 100,
+    tolerance: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """Adjust the points of a model; cameras and poses stay. The arguments are those of `adjust_model`."""
+    options, count = _options(loss, iterations, tolerance, threads), 0
+    config = pycolmap.BundleAdjustmentConfig()
+    left = sorted(model.point3D_ids())
+    for number, point_id in enumerate(left, 1):
+        config.add_variable_point(point_id)
+        count += model.point3D(point_id).track.length()
+        if count > _AT_ONCE or number == len(left):
+            pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+            config, count = pycolmap.BundleAdjustmentConfig(), 0
+
+
+def _options(loss: float | None, iterations: int, tolerance: float, threads: int) -> pycolmap.BundleAdjustmentOptions:
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    if loss is not None:
+        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+        options.ceres.loss_function_scale = loss
+    options.ceres.solver_options.num_threads = threads
+    options.ceres.solver_options.max_num_iterations = iterations
+    options.ceres.solver_options.function_tolerance = tolerance
+    return options
+
+
+def _adjust_all(
+    model: pycolmap.Reconstruction,
+    options: pycolmap.BundleAdjustmentOptions,
+    fixed: Collection[int],
+    centers: Collection[int],
+) -> float:
     if centers:
         fixed = [camera_id for camera_id in model.cameras if camera_id in fixed or camera_id not in centers]
     config = pycolmap.BundleAdjustmentConfig()
@@ -116,26 +169,25 @@ def adjust_model(
     for camera_id in fixed:
         if camera_id in model.cameras:
             config.set_constant_cam_intrinsics(camera_id)
-    if poses:
-        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    else:
-        for frame_id in model.reg_frame_ids():
-            config.set_constant_rig_from_world_pose(frame_id)
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     options.refine_principal_point = bool(centers)
     options.refine_sensor_from_rig = not turns_only(model.rigs.values())
-    if loss is not None:
-        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-        options.ceres.loss_function_scale = loss
     if model.compute_mean_track_length() > _LONG:
         options.ceres.max_num_images_direct_sparse_cpu_solver = _FEW
-    options.ceres.solver_options.num_threads = threads
-    options.ceres.solver_options.max_num_iterations = iterations
-    options.ceres.solver_options.function_tolerance = tolerance
     solved: Any = pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     found = solved.ceres_summary
     return found.num_residuals * (found.initial_cost - found.final_cost) / max(found.final_cost, 1e-12)
+
+
+def _take_over(model: pycolmap.Reconstruction, adjusted: pycolmap.Reconstruction) -> None:
+    """Give a model the cameras and poses of a copy that was adjusted."""
+    for camera_id, camera in adjusted.cameras.items():
+        model.camera(camera_id).params = camera.params
+    for rig_id, rig in adjusted.rigs.items():
+        for sensor, pose in rig.non_ref_sensors.items():
+            model.rig(rig_id).set_sensor_from_rig(sensor, pose)
+    for frame_id in adjusted.reg_frame_ids():
+        model.frame(frame_id).rig_from_world = adjusted.frame(frame_id).rig_from_world
 
 
 def restore_cameras(model: pycolmap.Reconstruction, cameras: Iterable[pycolmap.Camera]) -> None:

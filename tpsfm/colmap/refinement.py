@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.adjustment import adjust_model, drop_points
+from tpsfm.colmap.adjustment import adjust_model, adjust_points, drop_points
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
@@ -50,7 +50,8 @@ def refine_model(
         output: an empty folder for the refined model.
         moved: by image name; other images stay as they are.
         scale: how many pixels of a photo are one of those in which keypoints were found: thresholds grow with it.
-        fixed, poses, threads: as for `adjust_model`.
+        fixed, threads: as for `adjust_model`.
+        poses: False leaves cameras and poses as they are.
         iterations, tolerance: of the adjustment; the defaults are for a model that is close to its end.
 
     Raises:
@@ -62,7 +63,10 @@ def refine_model(
         for image in list(reconstruction.images.values()):
             if image.name in moved:
                 _move(image, moved[image.name], observations)
-        adjust_model(reconstruction, _LOSS * scale, iterations, tolerance, fixed, poses, threads=threads)
+        if poses:
+            adjust_model(reconstruction, _LOSS * scale, iterations, tolerance, fixed, threads=threads)
+        else:
+            adjust_points(reconstruction, _LOSS * scale, iterations, tolerance, threads)
         drop_points(reconstruction, _MAX_ERROR * scale)
         reconstruction.write_binary(output)
     except (OSError, RuntimeError, ValueError) as error:

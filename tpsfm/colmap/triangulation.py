@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tpsfm.colmap.adjustment import adjust_model
+from tpsfm.colmap.adjustment import adjust_points
 from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.known_poses import add_camera, add_image
 from tpsfm.colmap.loading import colmap_camera, pycolmap
@@ -72,9 +72,7 @@ def triangulate(
     triangulate_tracks(mapper, cache.correspondence_graph, triangulation)
     for _ in range(_ROUNDS):
         mapper.filter_points(options)
-        adjust_model(
-            model, iterations=_ITERATIONS, tolerance=_TOLERANCE, fixed=model.cameras, poses=False, threads=threads
-        )
+        adjust_points(model, iterations=_ITERATIONS, tolerance=_TOLERANCE, threads=threads)
         mapper.complete_and_merge_tracks(triangulation)
     mapper.filter_points(options)
     mapper.end_reconstruction(False)

@@ -54,8 +54,7 @@ def map_in_parts(
 ) -> list[Path]:
     """Map parts of the view graph, as many at once as there are threads, and make one map of them in `mapped`.
 
-    A part that is mapped stays in the folder `parts`, for whoever calls this to remove: a run that is killed goes on from
-    there.
+    A part that is mapped stays in the folder `parts`, from which a run that is killed goes on; the caller removes it.
 
     Args:
         workspace: of the map.
