@@ -88,7 +88,9 @@ def test_fisheye(courtyard, tmp_path):
     workspace = tpsfm.reconstruct(photos, tmp_path / "map", camera_model="OPENCV_FISHEYE", **OPTIONS)
     before, after = read_model(workspace.mapped), read_model(workspace.sparse)
     assert {camera.model for camera in after.cameras.values()} == {"OPENCV_FISHEYE"}
-    assert np.median(after.errors) < 0.5 * np.median(before.errors)
+    assert len(after.images) >= 4  # of 7 that share no known lens
+    assert np.median(after.errors) < 0.7 * np.median(before.errors)
+    assert error(after, courtyard) < 0.8 * error(before, courtyard)
     assert min(moved_share(workspace, name) for name in after.images) > 0.2  # most others are references
 
 

@@ -71,7 +71,8 @@ def map_in_parts(
     parts = [names for names in cut(photos, weights, largest) if len(names) > 2]
     log.info("map: %d photos in %d parts of %s", len(photos), len(parts), ", ".join(str(len(part)) for part in parts))
     folders = [workspace.root / "parts" / digest([key, names]) for names in parts]
-    registered: Counter[int] = Counter()
+    todo = [number for number, folder in enumerate(folders) if not (folder / "images.bin").exists()]
+    registered = Counter({number: len(names) for number, names in enumerate(parts) if number not in todo})
 
     def map_part(number: int) -> None:
         def step(done: int) -> None:
@@ -83,7 +84,6 @@ def map_in_parts(
             copy = shutil.copy(database, own)
             colmap.reconstruct_part(copy, folders[number], parts[number], seed, 1, step, fixed)
 
-    todo = [number for number, folder in enumerate(folders) if not (folder / "images.bin").exists()]
     for _ in in_parallel(map_part, ((n, (n,)) for n in todo), threads if threads > 0 else os.cpu_count() or 1):
         pass
     there = [_read(folder, f"part {n}") for n, folder in enumerate(folders) if (folder / "images.bin").exists()]
