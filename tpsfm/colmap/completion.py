@@ -9,7 +9,7 @@ from tpsfm.colmap.adjustment import adjust_model, drop_points
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import MAPPER_OPTIONS
-from tpsfm.colmap.tracks import triangulate_tracks
+from tpsfm.colmap.tracks import load_cache, triangulate_tracks
 from tpsfm.errors import TpsfmError
 
 _LOSS = 0.25  # times the greatest error of an observation: so far off it counts half, by the Cauchy loss
@@ -43,7 +43,7 @@ def complete_model(
     """
     pycolmap.set_random_seed(seed)
     with open_database(database) as db:
-        cache = pycolmap.DatabaseCache.create(db, pycolmap.DatabaseCacheOptions({"min_num_matches": 15}))
+        cache = load_cache(db)
     try:
         reconstruction = pycolmap.Reconstruction(model)
     except (OSError, RuntimeError, ValueError) as error:

@@ -9,6 +9,7 @@ import numpy as np
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.database import open_database, write_camera, write_image
 from tpsfm.colmap.loading import colmap_camera, pycolmap
+from tpsfm.colmap.tracks import load_cache
 from tpsfm.geometry import Model, Pose
 
 
@@ -21,7 +22,7 @@ def write_placed(database: Path, known: Model, output: Path) -> None:
         output: an empty folder.
     """
     with open_database(database) as db:
-        cache = pycolmap.DatabaseCache.create(db, pycolmap.DatabaseCacheOptions())
+        cache = load_cache(db)
     model = pycolmap.Reconstruction()
     model.load(cache)
     for camera_id, camera in known.cameras.items():

@@ -7,6 +7,15 @@ from collections.abc import Iterable, Iterator
 
 from tpsfm.colmap.loading import pycolmap
 
+MIN_MATCHES = 15  # of a pair that takes part, COLMAP's
+
+
+def load_cache(db: pycolmap.Database) -> pycolmap.DatabaseCache:
+    """What a mapper reads of a database, with the images that have no pair: a model that has such a one needs them."""
+    return pycolmap.DatabaseCache.create(
+        db, pycolmap.DatabaseCacheOptions({"min_num_matches": MIN_MATCHES, "load_all_images": True})
+    )
+
 
 def triangulate_tracks(
     mapper: pycolmap.IncrementalMapper,

@@ -13,12 +13,11 @@ from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.known_poses import add_camera, add_image
 from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
-from tpsfm.colmap.tracks import triangulate_tracks
+from tpsfm.colmap.tracks import MIN_MATCHES, load_cache, triangulate_tracks
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Model
 
 _CACHED_IMAGES = 256  # how many images' rays are kept in memory
-_MIN_INLIERS = 15  # to the known motion, of a pair whose matches are used; COLMAP's
 _ROUNDS, _ITERATIONS, _TOLERANCE = 2, 10, 1e-4  # of the points' adjustment
 
 
@@ -61,7 +60,7 @@ def triangulate(
     with open_database(database, create=True) as db:
         _write_images(model, db, known, keypoints)
         agreed = _write_pairs(model, db, matches, max_error)
-        cache = pycolmap.DatabaseCache.create(db, pycolmap.DatabaseCacheOptions({"min_num_matches": _MIN_INLIERS}))
+        cache = load_cache(db)
     if not agreed:
         raise TpsfmError(f"no map in '{output}': no match agrees with the known poses; are they world to camera?")
     mapper = pycolmap.IncrementalMapper(cache)
@@ -135,7 +134,7 @@ def _write_pairs(
         focal = (one.camera.mean_focal_length() + two.camera.mean_focal_length()) / 2
         errors = focal * np.sqrt(pycolmap.compute_squared_sampson_error(*ends, essential))
         inliers = indices[errors <= max_error]
-        if len(inliers) < _MIN_INLIERS:
+        if len(inliers) < MIN_MATCHES:
             continue
         geometry = pycolmap.TwoViewGeometry(
             {
