@@ -17,7 +17,7 @@ MIN_CELLS = 12  # that hold inliers
 # determine the pose as well as a sixth as many independent ones would. And the standard deviation of the rotation
 # that all of them have in common, as a share of the map's mean reprojection error.
 COVARIANCE_INFLATION = 6.4
-COMMON_ROTATION = 0.13
+COMMON_ROTATION = 0.15
 
 
 @dataclass(frozen=True, eq=False)
