@@ -68,18 +68,8 @@ def adjust(
         elements = [pycolmap.TrackElement(int(views[m]) + 1, int(row[m])) for m in seen]
         ids.append(model.add_point3D(point, pycolmap.Track(elements)))
 
-    options = pycolmap.BundleAdjustmentOptions(
-        {
-            "print_summary": False,
-            "refine_focal_length": False,
-            "refine_extra_params": False,
-            "ceres": {
-                "loss_function_type": "CAUCHY",
-                "loss_function_scale": pixels,
-                "solver_options": {"max_num_iterations": iterations, "num_threads": 1, "function_tolerance": 1e-5},
-            },
-        }
-    )
+    options = _options(pixels, iterations, 1e-5, 1)
+    options.refine_focal_length = options.refine_extra_params = False
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     refined = [model.image(view + 1).cam_from_world().matrix() for view in range(len(poses))]
     return np.stack(refined), np.array([model.point3D(i).xyz for i in ids]).reshape(-1, 3)

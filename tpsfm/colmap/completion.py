@@ -9,7 +9,7 @@ from tpsfm.colmap.adjustment import adjust_model, drop_points
 from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import MAPPER_OPTIONS
-from tpsfm.colmap.tracks import load_cache, triangulate_tracks
+from tpsfm.colmap.tracks import load_cache, triangulate_tracks, triangulation_options
 from tpsfm.errors import TpsfmError
 
 _LOSS = 0.25  # times the greatest error of an observation: so far off it counts half, by the Cauchy loss
@@ -53,11 +53,7 @@ def complete_model(
     options = pycolmap.IncrementalMapperOptions(
         {**MAPPER_OPTIONS, "random_seed": seed, "num_threads": threads, "filter_max_reproj_error": max_error}
     )
-    only_pair = reconstruction.num_reg_images() == 2
-    limits = {f"{step}_max_reproj_error": max_error for step in ("complete", "merge")}
-    triangulation = pycolmap.IncrementalTriangulatorOptions(
-        {"random_seed": seed, "ignore_two_view_tracks": not only_pair, **limits}
-    )
+    triangulation = triangulation_options(seed, max_error, two_views=reconstruction.num_reg_images() == 2)
     mapper.begin_reconstruction(reconstruction)
     triangulate_tracks(mapper, cache.correspondence_graph, triangulation)
     added = []

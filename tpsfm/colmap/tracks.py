@@ -17,6 +17,20 @@ def load_cache(db: pycolmap.Database) -> pycolmap.DatabaseCache:
     )
 
 
+def triangulation_options(
+    seed: int, max_error: float, two_views: bool = False
+) -> pycolmap.IncrementalTriangulatorOptions:
+    """COLMAP's options, by which an observation may be off by that many pixels.
+
+    Args:
+        two_views: whether a point of two views alone stays.
+    """
+    limits = {f"{step}_max_reproj_error": max_error for step in ("complete", "merge")}
+    return pycolmap.IncrementalTriangulatorOptions(
+        {"random_seed": seed, "ignore_two_view_tracks": not two_views, **limits}
+    )
+
+
 def triangulate_tracks(
     mapper: pycolmap.IncrementalMapper,
     graph: pycolmap.CorrespondenceGraph,

@@ -13,7 +13,7 @@ from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.known_poses import add_camera, add_image
 from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
-from tpsfm.colmap.tracks import MIN_MATCHES, load_cache, triangulate_tracks
+from tpsfm.colmap.tracks import MIN_MATCHES, load_cache, triangulate_tracks, triangulation_options
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Model
 
@@ -65,8 +65,7 @@ def triangulate(
         raise TpsfmError(f"no map in '{output}': no match agrees with the known poses; are they world to camera?")
     mapper = pycolmap.IncrementalMapper(cache)
     options = pycolmap.IncrementalMapperOptions({"random_seed": seed, "filter_max_reproj_error": max_error})
-    limits = {f"{step}_max_reproj_error": max_error for step in ("complete", "merge")}
-    triangulation = pycolmap.IncrementalTriangulatorOptions({"random_seed": seed, **limits})
+    triangulation = triangulation_options(seed, max_error)
     mapper.begin_reconstruction(model)
     triangulate_tracks(mapper, cache.correspondence_graph, triangulation)
     for _ in range(_ROUNDS):
