@@ -208,10 +208,9 @@ def test_where_nothing_is_turned_only_a_sample_is_looked_at(courtyard, tmp_path,
         stages = Stages.of(turned=given)
         stages.record(workspace, courtyard / "images")
         stages.turns.run(workspace)
-        turned = workspace.manifest.get("turns", {})
-        assert set(turned.values()) <= ({turns.STEP} if every else set()) and len(turned) <= 1  # a wide pair looks so
+        assert workspace.manifest.get("turns", {}) == {}
         assert workspace.manifest["stages"].get("turns", {}).get("counts") == (
-            None if every is None else {"turned": len(turned), "all": every}
+            None if every is None else {"turned": 0, "all": every}
         )
 
 
