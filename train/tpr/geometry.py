@@ -32,6 +32,7 @@ def pixel_grid(height: int, width: int, device: torch.device | str | None = None
 def sample(values: Tensor, points: Tensor, stride: int = 1) -> Tensor:
     """Read maps [B, C, h, w] with a cell each `stride` pixels at points [B, N, 2], bilinearly, the border continued
     outwards: [B, N, C]."""
-    size = points.new_tensor([values.shape[-1] * stride, values.shape[-2] * stride])
-    grid = (2 * points + 1) / size - 1
+    height, width = (side * stride for side in values.shape[-2:])
+    x, y = points.unbind(-1)
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 1).transpose(1, 2)
     return F.grid_sample(values, grid[:, None], align_corners=False, padding_mode="border")[:, :, 0].transpose(1, 2)

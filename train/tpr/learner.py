@@ -146,21 +146,25 @@ class Learner(nn.Module):
         self.project = projector(self.method.projector, network.dim)
         self.target_project = copy.deepcopy(self.project).requires_grad_(False)
         self.predictor = perceptron(network.dim)
-        self.generation: Tensor
-        self.fixed: Tensor
+        self.generation, self.fixed = 0, False
         self.previous: Teacher | None = None
         if self.method.labels is Labels.generation:
             self.previous = Teacher(self.target, self.target_project, self.predictor)
         self.measured: tuple[Tensor, Tensor] | None = None
-        self.register_buffer("generation", torch.zeros((), dtype=torch.long))
-        self.register_buffer("fixed", torch.zeros((), dtype=torch.bool))
+
+    def get_extra_state(self) -> dict[str, int]:
+        """What of the state is no tensor: a GPU need not be asked for it each step."""
+        return {"generation": self.generation, "fixed": self.fixed}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.generation, self.fixed = state["generation"], bool(state["fixed"])
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """θ_t ← τ θ_t + (1 − τ) θ_o; batch statistics are the target's own (`measure_statistics`)."""
-        for target, online in ((self.target, self.online), (self.target_project, self.project)):
-            for t, o in zip(target.parameters(), online.parameters(), strict=True):
-                t.lerp_(o, 1 - momentum)
+        target = [*self.target.parameters(), *self.target_project.parameters()]
+        online = [*self.online.parameters(), *self.project.parameters()]
+        torch._foreach_lerp_(target, online, 1 - momentum)
 
     @torch.no_grad()
     def measure_statistics(self, batches: list[Tensor], generator: torch.Generator) -> None:
@@ -194,7 +198,7 @@ class Learner(nn.Module):
         """
         for online, target in zip(self.online.buffers(), self.target.buffers(), strict=True):
             online.copy_(target)
-        self.fixed.fill_(True)
+        self.fixed = True
 
     @torch.no_grad()
     def begin_generation(self) -> None:
@@ -221,10 +225,12 @@ class Learner(nn.Module):
         reliability = None if dense.reliability is None else dense.reliability.float()
         return Dense(tuple(level.float() for level in dense.descriptors), dense.logits.float(), reliability)
 
+    @torch.no_grad()
     def describe(self, network: Network, images: Tensor, where: Tensor) -> Tensor:
         """A network's descriptors at points: [2 B, N, D], not normalised, without gradient."""
-        with torch.no_grad():
-            return network.descriptors_at(self.encode(network, images).descriptors, where)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
+            descriptors = network.descriptors(images)
+        return network.descriptors_at(descriptors, where)
 
     def compared(self, descriptors: Tensor, valid: Tensor) -> Tensor:
         """Unit descriptors in the space where prediction and target meet."""

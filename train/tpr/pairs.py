@@ -20,8 +20,8 @@ from tpr.randomness import generator_on
 
 def inside(points: Tensor, height: int, width: int, margin: float) -> Tensor:
     """Which of points [..., 2] lie in an image, at least `margin` from its border: bool [...]."""
-    limit = points.new_tensor([width - 1 - margin, height - 1 - margin])
-    return ((points >= margin) & (points <= limit)).all(-1)
+    x, y = points.unbind(-1)
+    return (x >= margin) & (y >= margin) & (x <= width - 1 - margin) & (y <= height - 1 - margin)
 
 
 @dataclass

@@ -66,6 +66,10 @@ class Network(nn.Module):
         """
         return self.octaves(image, 1)[0]
 
+    def descriptors(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The descriptors that `forward` gives of images [B, 1, H, W], where no logits are asked for."""
+        return self(image).descriptors
+
     def descriptors_at(self, descriptors: tuple[Tensor, ...], points: Tensor) -> Tensor:
         """Descriptors of sub-pixel points.
 

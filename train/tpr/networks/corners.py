@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -56,13 +57,19 @@ def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
     return (columns[..., 2:] - columns[..., :-2]) / 8, (rows[:, :, 2:] - rows[:, :, :-2]) / 8
 
 
+@cache
+def symmetric(taps: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A filter from its taps from the centre outwards; kept, for a GPU waits for what is sent to it."""
+    return torch.tensor(taps[:0:-1] + taps, dtype=dtype, device=device)
+
+
 def smooth(values: Tensor, taps: list[float]) -> Tensor:
     """Symmetric filter along both axes of [B, C, H, W], zeros beyond the border; `taps` from the centre outwards.
 
     With channels innermost: the other order is ten times as slow on a CPU.
     """
     channels, radius = values.shape[1], len(taps) - 1
-    kernel = values.new_tensor(taps[:0:-1] + taps).expand(channels, 1, 1, -1)
+    kernel = symmetric(tuple(taps), values.dtype, values.device).expand(channels, 1, 1, -1)
     values = values.contiguous(memory_format=torch.channels_last)
     rows = F.conv2d(values, kernel, padding=(0, radius), groups=channels)
     return F.conv2d(rows, kernel.transpose(2, 3), padding=(radius, 0), groups=channels)

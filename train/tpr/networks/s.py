@@ -117,6 +117,13 @@ class Small(Network):
             found.append(Dense(levels, logits, reliability))
         return found
 
+    def descriptors(self, image: Tensor) -> tuple[Tensor, ...]:
+        images = [standardize(padded(image, self.multiple))]
+        for _ in self.counts[1:]:
+            images.append(halved(images[-1]))
+        quarters = [self.trunk(image)[1] for image in images]
+        return tuple(weight * self.describe(quarter) for weight, quarter in zip(self.counts, quarters, strict=True))
+
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features of a standardized image at half and at quarter resolution; the latter merge all coarser ones.
 
