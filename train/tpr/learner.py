@@ -162,8 +162,8 @@ class Learner(nn.Module):
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """θ_t ← τ θ_t + (1 − τ) θ_o; batch statistics are the target's own (`measure_statistics`)."""
-        target = [*self.target.parameters(), *self.target_project.parameters()]
-        online = [*self.online.parameters(), *self.project.parameters()]
+        target: list[Tensor] = [*self.target.parameters(), *self.target_project.parameters()]
+        online: list[Tensor] = [*self.online.parameters(), *self.project.parameters()]
         torch._foreach_lerp_(target, online, 1 - momentum)
 
     @torch.no_grad()
