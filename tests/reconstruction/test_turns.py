@@ -284,3 +284,30 @@ def test_likely_pairs_are_the_most_alike_at_any_turn(monkeypatch):
     nearest = np.argsort(-similarity, axis=1)
     expected = {(names[i], names[j]) for i in range(0, 40, 8) for j in nearest[i, : previews.SAMPLE_NEIGHBOURS]}
     assert len(set(previews.sample_pairs(sample, vocabulary)) ^ expected) <= 2
+
+
+def test_a_killed_look_at_small_copies_goes_on_from_those_that_it_had(courtyard, extractor, tmp_path, monkeypatch):
+    paths = sorted((courtyard / "images").iterdir())[:5]
+    photos = {path.name: read_photo(path, path.name) for path in paths}
+    counts = dict.fromkeys(photos, 1) | {paths[1].name: 2}
+    whole = previews.Previews(extractor, tmp_path / "whole").of(photos, 100, counts, lambda *_: None)
+    kept = previews.Previews(extractor, tmp_path / "kept")
+
+    def killed(done, _):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept.of(photos, 100, counts, killed)
+    looked, original = [], previews.preview
+    monkeypatch.setattr(previews, "preview", lambda *a: looked.append(a[1].name) or original(*a))
+    again = kept.of(photos, 100, counts, lambda *_: None)
+    assert looked == list(photos)[3:]
+    for name, levels in whole.items():
+        for level, other in zip(levels, again[name], strict=True):
+            assert level.image_size == other.image_size
+            np.testing.assert_array_equal(level.keypoints, other.keypoints)
+            np.testing.assert_array_equal(level.descriptors, other.descriptors)
+    looked.clear()
+    kept.of(photos, 100, counts | {paths[2].name: 2}, lambda *_: None)  # of which less was seen
+    assert looked == list(photos)

@@ -84,6 +84,7 @@ class Extractor(ABC):
         device: where it computes, and where its descriptors are matched.
         ratio: Lowe's ratio that suits its descriptors where the user gives none; None tests nothing.
         map_options: its constructor's options where a map is made: geometric verification removes weak keypoints there.
+        preview_options: its constructor's options besides these for small copies, which say how photos are turned.
         rotation_invariant: whether its features match those of photos turned by any angle.
         vocabulary: what makes global descriptors of its local ones, or None where none is shipped.
     """
@@ -93,6 +94,7 @@ class Extractor(ABC):
     device: torch.device | str = "cpu"
     ratio: float | None = None
     map_options: ClassVar[dict[str, Any]] = {}
+    preview_options: ClassVar[dict[str, Any]] = {}
     rotation_invariant: ClassVar[bool] = False
     vocabulary: Vocabulary | None = None
 

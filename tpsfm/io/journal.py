@@ -31,7 +31,7 @@ class Journal:
         self.folder, self._key = folder, key.encode()
 
     def in_parallel(
-        self, function: Callable[..., Arrays], jobs: Iterable[tuple[Name, tuple[Any, ...]]]
+        self, function: Callable[..., Arrays], jobs: Iterable[tuple[Name, tuple[Any, ...]]], most: int | None = None
     ) -> Iterator[tuple[Name, Arrays]]:
         """As `tpsfm.parallel.in_parallel`, of a function that gives arrays; the jobs are the same each time.
 
@@ -42,7 +42,7 @@ class Journal:
         with self._open(function.__name__.strip("_")) as file:
             kept = self._read(file)
             yield from ((name, arrays) for (name, _), arrays in zip(islice(jobs, len(kept)), kept, strict=True))
-            for name, arrays in in_parallel(function, jobs):
+            for name, arrays in in_parallel(function, jobs, most=most):
                 self._write(file, arrays)
                 yield name, arrays
 

@@ -100,8 +100,8 @@ class Photo:
         Those of very large photos are reduced: to `decoded_size`.
 
         Args:
-            least: pixels that each side is to have at least; a larger JPEG is decoded to a half, a quarter or an eighth
-                of its size then, which is faster. None decodes all.
+            least: pixels that the longer side is to have at least; a larger JPEG is decoded to a half, a quarter or an
+                eighth of its size then, which is faster. None decodes all.
 
         Raises:
             TpsfmError: the file can't be read, is truncated or is not an image.

@@ -73,8 +73,9 @@ def read_values(path: Path, least: int | None = None) -> np.ndarray:
         if size != whole:  # a JPEG is reduced while it is decoded
             reduction = _reduction(whole)
             image.draft(image.mode, (whole[0] // reduction, whole[1] // reduction))
-        elif least is not None and image.draft(image.mode, (least, least)) is not None:
-            size = image.size
+        elif least is not None:
+            wanted = -(-whole[0] * least // max(whole)), -(-whole[1] * least // max(whole))
+            size = image.size if image.draft(image.mode, wanted) is not None else size
         pixels = _decode_16_bit_colours(path) if has_16_bit_colours(image) else None
         if pixels is None:
             pixels = decode(image)

@@ -56,13 +56,17 @@ class Extraction(Stage):
         if self.masks is not None and not self.masks.is_dir():
             yield f"no folder of masks {self.masks}"
 
+    def preview_extractor(self) -> Extractor:
+        """The extractor of small copies of photos."""
+        return self.extractor(**self.extractor_class.preview_options)
+
     @property
     def extractor_class(self) -> type[Extractor]:
         """The class of the extractor that the options name."""
         return extractor_class(self.features)
 
-    def extractor(self) -> Extractor:
-        """The extractor that the options name.
+    def extractor(self, **more: Any) -> Extractor:
+        """The extractor that the options name; `more` options replace those.
 
         Raises:
             TpsfmError: there is none of that name, or it doesn't take the options.
@@ -71,7 +75,7 @@ class Extraction(Stage):
         if self.weights is not None:
             given["weights"] = self.weights
         try:
-            return self.extractor_class(**given, **self.extractor_class.map_options)
+            return self.extractor_class(**{**given, **self.extractor_class.map_options, **more})
         except TypeError as error:
             raise TpsfmError(f"the features '{self.features}' don't take these options: {error}") from error
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,8 +14,9 @@ import numpy as np
 
 from tpsfm.errors import TpsfmError
 from tpsfm.features.base import Extractor, Features
+from tpsfm.io.journal import Journal
+from tpsfm.io.workspace import digest
 from tpsfm.pairs.selection import Pair, canonical
-from tpsfm.parallel import in_parallel
 from tpsfm.photos import Photo, upright
 from tpsfm.retrieval.index import Index
 
@@ -61,34 +64,52 @@ def preview(extractor: Extractor, photo: Photo | np.ndarray, side: int = LONGER_
     return [level.select(strongest[: len(level)]).packed() for level in found]
 
 
-def previews(
-    extractor: Extractor,
-    photos: Mapping[str, Photo],
-    side: int,
-    turns: Mapping[str, int],
-    update: Callable[[int, int], None],
-) -> dict[str, Preview]:
-    """`preview` of all photos that can be read, by name.
+@dataclass(frozen=True)
+class Previews:
+    """Makes previews, and keeps them until the folder is removed: a killed run goes on from them.
 
-    Args:
-        extractor, side: as for `preview`.
-        photos: their records.
-        turns: of each.
-        update: called with (photos done, of how many).
+    Attributes:
+        extractor: any.
+        folder: where they are kept.
     """
 
-    def one(photo: Photo, name: str) -> Preview | None:
-        with suppress(TpsfmError):
-            return preview(extractor, photo, side, turns[name])
-        return None
+    extractor: Extractor
+    folder: Path
 
-    found = {}
-    jobs = ((name, (photo, name)) for name, photo in photos.items())
-    for done, (name, levels) in enumerate(in_parallel(one, jobs, most=extractor.at_once), 1):
-        if levels is not None:
-            found[name] = levels
-        update(done, len(photos))
-    return found
+    def of(
+        self, photos: Mapping[str, Photo], side: int, turns: Mapping[str, int], update: Callable[[int, int], None]
+    ) -> dict[str, Preview]:
+        """`preview` of all photos that can be read, by name.
+
+        Args:
+            photos: their records.
+            side: pixels of the copies' longer side.
+            turns: of each.
+            update: called with (photos done, of how many).
+        """
+
+        def small(photo: Photo, name: str) -> list[np.ndarray]:
+            with suppress(TpsfmError):
+                levels = preview(self.extractor, photo, side, turns[name])
+                return [a for f in levels for a in (f.keypoints, f.scores, f.descriptors, np.array(f.image_size))]
+            return []
+
+        found: dict[str, Preview] = {}
+        jobs = ((name, (photo, name)) for name, photo in photos.items())
+        kept = self.journal(photos, side, turns).in_parallel(small, jobs, self.extractor.at_once)
+        for done, (name, arrays) in enumerate(kept, 1):
+            if arrays:
+                levels = zip(*(arrays[i::4] for i in range(4)), strict=True)
+                found[name] = [
+                    Features(xy, scores, d, (int(width), int(height))) for xy, scores, d, (width, height) in levels
+                ]
+            update(done, len(photos))
+        return found
+
+    def journal(self, photos: Mapping[str, Photo], side: int, turns: Mapping[str, int]) -> Journal:
+        """Keeps what depends on the previews of these photos."""
+        contents = [(name, photo.content, turns[name]) for name, photo in photos.items()]
+        return Journal(self.folder / str(side), digest([self.extractor.fingerprint, contents]))
 
 
 def relative_turn(first: Preview, second: Preview) -> tuple[float, int]:

@@ -9,6 +9,7 @@ their keypoints given in the photo as it is.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -18,13 +19,12 @@ from typing import ClassVar
 import numpy as np
 
 from tpsfm.errors import TpsfmError
-from tpsfm.features.base import Extractor
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs.selection import Pair, components
 from tpsfm.photos import Photo
 from tpsfm.progress import Progress
 from tpsfm.reconstruction.features import Extraction
-from tpsfm.reconstruction.previews import LONGER_SIDE, TURNS, likely_pairs, previews, relative_turn, sample_pairs
+from tpsfm.reconstruction.previews import LONGER_SIDE, TURNS, Previews, likely_pairs, relative_turn, sample_pairs
 from tpsfm.reconstruction.stage import Done, Stage, option, photo_records
 
 STEP = 15  # degrees to which turns are rounded
@@ -60,13 +60,13 @@ class Turns(Stage):
             workspace.manifest.pop("turns", None)
             workspace.manifest["stages"].pop(self.name, None)
             return None
-        extractor = extraction.extractor()
+        previews = _previews(workspace)
         photos = {}
         with extraction.catalog(workspace) as catalog:
             for name in catalog.names:
                 with suppress(TpsfmError):  # the extraction names those that can't be read
                     photos[name] = catalog[name]
-        key = digest([extractor.fingerprint, sorted((name, photo.digest) for name, photo in photos.items())])
+        key = digest([previews.extractor.fingerprint, sorted((name, photo.digest) for name, photo in photos.items())])
         is_enough = self.looked_at_all(workspace) or not self.turned
         if "turns" in workspace.manifest and self._is_done(workspace, key, workspace.run) and is_enough:
             return None
@@ -75,8 +75,9 @@ class Turns(Stage):
             names = sorted(photos)
             every_nth = max(SAMPLE_EVERY, -(-len(names) // SAMPLE_MOST))
             sample = names[min(every_nth, len(names)) // 2 :: every_nth]
-            every = self._is_any_turned(extractor, photos, sample, progress)
-        relative = self._relative_turns(extractor, photos, progress) if every else {}
+            every = self._is_any_turned(previews, photos, sample, progress)
+        relative = self._relative_turns(previews, photos, progress) if every else {}
+        shutil.rmtree(previews.folder, ignore_errors=True)
         found = workspace.manifest["turns"] = agree(photos, relative)
         if every:
             log.info("turns: %d of %d photos are turned", len(found), len(photos))
@@ -105,8 +106,10 @@ class Turns(Stage):
             return False
         log.info("turns: the verified pairs leave the photos in %d parts; looking at %d photos", len(parts), len(apart))
         photos = photo_records(workspace, workspace.manifest["photos"])
-        if self._is_any_turned(Extraction.recorded(workspace).extractor(), photos, apart, progress or Progress()):
+        previews = _previews(workspace)
+        if self._is_any_turned(previews, photos, apart, progress or Progress()):
             return True
+        shutil.rmtree(previews.folder, ignore_errors=True)
         counts["apart"] = apart
         workspace.save()
         return False
@@ -116,13 +119,13 @@ class Turns(Stage):
         return replace(self, turned=True)
 
     def _is_any_turned(
-        self, extractor: Extractor, photos: Mapping[str, Photo], sample: Iterable[str], progress: Progress
+        self, previews: Previews, photos: Mapping[str, Photo], sample: Iterable[str], progress: Progress
     ) -> bool:
         """Whether any photo of a sample is turned against one that looks like it."""
         turns = dict.fromkeys(photos, 1) | dict.fromkeys(sample, TURNS)
         with progress.bar(self.title, len(photos)) as update:
-            copies = previews(extractor, photos, SAMPLE_SIDE, turns, update)
-        for one, other in sample_pairs(copies, extractor.vocabulary):
+            copies = previews.of(photos, SAMPLE_SIDE, turns, update)
+        for one, other in sample_pairs(copies, previews.extractor.vocabulary):
             degrees, margin = relative_turn(copies[other][:1], copies[one])
             if margin and abs((degrees + 180) % 360 - 180) > SAMPLE_TURN:
                 log.info("turns: %s and %s are turned by %.0f°; looking at all photos", other, one, degrees)
@@ -130,18 +133,28 @@ class Turns(Stage):
         return False
 
     def _relative_turns(
-        self, extractor: Extractor, photos: Mapping[str, Photo], progress: Progress
+        self, previews: Previews, photos: Mapping[str, Photo], progress: Progress
     ) -> dict[Pair, tuple[float, int]]:
         """`relative_turn` of all photos with those that look like them, by pair."""
+        turns = dict.fromkeys(photos, TURNS)
         with progress.bar(self.title, len(photos)) as update:
-            copies = previews(extractor, photos, LONGER_SIDE, dict.fromkeys(photos, TURNS), update)
-        pairs = likely_pairs(copies, extractor.vocabulary)
+            copies = previews.of(photos, LONGER_SIDE, turns, update)
+        pairs = likely_pairs(copies, previews.extractor.vocabulary)
+
+        def turn(first: str, second: str) -> list[np.ndarray]:
+            return [np.array(relative_turn(copies[first], copies[second]))]
+
         relative = {}
         with progress.bar("turned pairs", len(pairs)) as update:
-            for done, pair in enumerate(pairs, 1):
-                relative[pair] = relative_turn(*(copies[name] for name in pair))
+            found = previews.journal(photos, LONGER_SIDE, turns).in_parallel(turn, ((pair, pair) for pair in pairs))
+            for done, (pair, [(degrees, inliers)]) in enumerate(found, 1):
+                relative[pair] = float(degrees), int(inliers)
                 update(done, len(pairs))
         return relative
+
+
+def _previews(workspace: Workspace) -> Previews:
+    return Previews(Extraction.recorded(workspace).preview_extractor(), workspace.root / "turning")
 
 
 def agree(names: Iterable[str], relative: Mapping[Pair, tuple[float, int]]) -> dict[str, int]:
