@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from tpr.geometry import sample
 from tpr.heads import Projector
 from tpr.keypoints import nearest_maximum, refine, strongest
-from tpr.learner import Labels, Learner, LossWeights, Method, Space
+from tpr.learner import Learner
 from tpr.losses.prediction import hard_loss, prediction_loss
+from tpr.method import Labels, LossWeights, Method, Space
 from tpr.networks import Dense, Network, build_network, sample_descriptors
 from tpr.pairs import LandmarkPair, ViewPair
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine

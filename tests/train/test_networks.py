@@ -10,7 +10,7 @@ from tpr.networks import NETWORKS, build_network, sample_descriptors
 from tpr.networks.base import parameters_of
 from tpr.networks.corners import CornerLogits
 from tpr.photos import Photos, find_photos
-from tpr.projection import start_projection
+from tpr.start import start_projection
 
 SMALL = {
     "s": {"dim": 16, "widths": (8, 8, 16, 16)},

@@ -162,6 +162,10 @@ def test_a_run_that_cannot_be_says_why(photo_folder, tmp_path):
     assert "optimization.steps (1 then, 20 now)" in reason(resume=True)
     cv2.imwrite(str(few / "more.png"), cv2.imread(str(photo_folder / "07.png")))
     checkpoint = out.with_suffix(".checkpoint")
+    state = torch.load(checkpoint, weights_only=True)
+    del state["learner"]["_extra_state"]
+    torch.save(state, checkpoint)
+    assert "another version" in reason(overrides=[*SHORT, "optimization.steps=1"], resume=True)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert "delete it" in reason(resume=True)
 

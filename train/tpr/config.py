@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tpr.learner import LossWeights, Method
+from tpr.method import LossWeights, Method
 from tpr.views import Views
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,21 +12,23 @@ from pathlib import Path
 import torch
 
 from tpr.card import write_card
-from tpr.config import Config, ConfigError, differences, plain
+from tpr.checkpoint import read_checkpoint, write_checkpoint
+from tpr.config import Config, ConfigError, plain
 from tpr.data import Data, read_folder
 from tpr.landmarks import LandmarkViews
-from tpr.learner import Labels, Learner
+from tpr.learner import Learner
+from tpr.method import Labels
 from tpr.monitor import Monitor, peak_memory
-from tpr.networks import Network, build_network
+from tpr.networks import build_network
 from tpr.pairs import LandmarkPair, MixedPair, Pair, ViewPair
 from tpr.parallel import Processes
-from tpr.projection import start_projection
 from tpr.randomness import generator_for
 from tpr.schedules import curriculum, momentum, starts_generation, warmup_cosine
+from tpr.start import start_from
 from tpr.validation import validate
 from tpr.vlad import Vocabulary
 from tpr.vocabulary import build_vocabulary
-from tpr.weights import WeightsError, load_weights, save_weights
+from tpr.weights import save_weights
 
 log = logging.getLogger("tpr")
 
@@ -37,28 +38,6 @@ STATISTICS = 8  # batches that batch statistics are measured on
 
 class TrainingStopped(RuntimeError):
     """Training can't go on; the message says why and where the last good state is."""
-
-
-def start_from(network: Network, weights: str) -> tuple[bool, Vocabulary | None]:
-    """Give a network the parameters of a weights file.
-
-    Returns:
-        Whether all were there; the file may be of a network without the projection that this one has. And the
-        vocabulary in it.
-
-    Raises:
-        ConfigError: the file can't be used, or is of another network.
-    """
-    try:
-        given, vocabulary = load_weights(weights)
-        missing, unexpected = network.load_state_dict(given.state_dict(), strict=False)
-    except WeightsError as error:
-        raise ConfigError(f"start: {error}") from error
-    except RuntimeError as error:
-        raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
-    if unexpected or not all(name.startswith("projection.") for name in missing):
-        raise ConfigError(f"start={weights}: weights of another network than is to be trained")
-    return not missing, vocabulary
 
 
 class Trainer:
@@ -101,10 +80,7 @@ class Trainer:
             raise ConfigError(f"network: {error}") from error
         self.vocabulary: Vocabulary | None = None
         if config.start:
-            whole, self.vocabulary = start_from(network, config.start)
-            if not whole:
-                self.vocabulary = None
-                start_projection(network, self.data.photos)
+            self.vocabulary = start_from(network, config.start, self.data.photos)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self.learner = Learner(network, config.loss, config.method, config.run.bfloat16)
         self.learner.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # not in its stub
@@ -146,12 +122,7 @@ class Trainer:
         self.measure_statistics()
         if not self.processes.first:
             return
-        partial = self.checkpoint.with_suffix(".checkpoint.partial")
-        with partial.open("wb") as file:
-            torch.save(self.state(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.checkpoint)
+        write_checkpoint(self.checkpoint, self.state())
         network = self.config.network
         save_weights(self.out, self.learner.target, network.name, network.options)
 
@@ -161,19 +132,11 @@ class Trainer:
         Raises:
             ConfigError: it is damaged, or of another experiment.
         """
+        state = read_checkpoint(self.checkpoint, plain(self.config), self.data.digest, self.processes.count)
         try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ConfigError(f"{self.checkpoint}: not a whole checkpoint; delete it to begin anew") from error
-        found, given = state["config"], plain(self.config)
-        other = differences({**found, "run": None}, {**given, "run": None})
-        if other:
-            raise ConfigError(f"{self.checkpoint} is of another configuration: {'; '.join(other[:3])}")
-        if state["photos"] != self.data.digest:
-            raise ConfigError(f"{self.checkpoint} is of other photos than are below {self.data.folder} now")
-        if state["processes"] != self.processes.count:
-            raise ConfigError(f"{self.checkpoint} is of a run with {state['processes']} processes; give as many")
-        self.learner.load_state_dict(state["learner"])
+            self.learner.load_state_dict(state["learner"])
+        except RuntimeError as error:
+            raise ConfigError(f"{self.checkpoint} is of another version of tpr; delete it to begin anew") from error
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["generator"])
         for name in ("step", "seconds", "waited", "figures", "sums"):

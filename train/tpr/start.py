@@ -1,4 +1,4 @@
-"""A first projection for trained weights that had none."""
+"""What training starts from: given weights, and a first projection where they had none."""
 
 from __future__ import annotations
 
@@ -6,9 +6,36 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tpr.config import ConfigError
 from tpr.keypoints import detect
 from tpr.networks import Network, sample_descriptors
 from tpr.photos import Photos
+from tpr.vlad import Vocabulary
+from tpr.weights import WeightsError, load_weights
+
+
+def start_from(network: Network, weights: str, photos: Photos) -> Vocabulary | None:
+    """Give a network the parameters of a weights file; a projection that it alone has starts from the photos.
+
+    Returns:
+        The vocabulary in the file, if it is of these descriptors.
+
+    Raises:
+        ConfigError: the file can't be used, or is of another network.
+    """
+    try:
+        given, vocabulary = load_weights(weights)
+        missing, unexpected = network.load_state_dict(given.state_dict(), strict=False)
+    except WeightsError as error:
+        raise ConfigError(f"start: {error}") from error
+    except RuntimeError as error:
+        raise ConfigError(f"start={weights}: weights of another network than is to be trained") from error
+    if unexpected or not all(name.startswith("projection.") for name in missing):
+        raise ConfigError(f"start={weights}: weights of another network than is to be trained")
+    if not missing:
+        return vocabulary
+    start_projection(network, photos)
+    return None
 
 
 @torch.no_grad()
