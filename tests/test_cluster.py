@@ -34,8 +34,11 @@ def images(courtyard, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workers():
-    """Two local workers."""
-    yield cluster.connect(None, 2, Progress())
+    """Two local workers, both there."""
+    opened = cluster.connect(None, 2, Progress())
+    while opened.threads < 2:
+        time.sleep(0.1)
+    yield opened
     cluster.disconnect()
 
 
@@ -58,7 +61,7 @@ def test_the_map_is_the_same_as_in_one_process_though_a_worker_is_killed(feature
     monkeypatch.setattr(Progress, "say", lambda self, text: said.append(text))
 
     def kill() -> None:
-        while not cluster._open:
+        while not any(opened.threads for opened in cluster._open.values()):
             time.sleep(0.01)
         (opened,) = cluster._open.values()
         worker = next(iter(opened._client.run(os.getpid).values()))
@@ -80,14 +83,33 @@ def test_the_map_is_the_same_as_in_one_process_though_a_worker_is_killed(feature
 
 def test_results_come_in_order_and_errors_come_through(workers):
     jobs = ((f"job {number}", (number,)) for number in range(23))
-    found = list(workers.run(onworker.square, jobs, 1, batch=4))
+    found = list(workers.run(onworker.square, jobs, 1))
     assert found == [(f"job {number}", number**2 + 1) for number in range(23)]
     with pytest.raises(TypeError):
         list(workers.run(onworker.square, [("job", ("text",))], 1))
 
 
+def test_jobs_are_sent_in_batches_of_half_a_second(workers):
+    def sizes(seconds: float, count: int) -> list[int]:
+        jobs = ((number, (number,)) for number in range(count))
+        return [size for _, size in workers.run(onworker.size_of_batch, jobs, seconds)]
+
+    assert max(sizes(0.3, 8)) == 1
+    quick = sizes(0.001, 400)
+    assert quick[0] == 1 and 32 <= max(quick) <= cluster._MOST
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_workers_keep_the_memory_of_arrays(workers):
+    jobs = [(number, (number,)) for number in range(400)]
+    found = [faults for _, faults in workers.run(onworker.page_faults, jobs)]
+    assert found[-1] < 256  # the pages of one array
+
+
 def test_without_any_worker_left_a_run_ends_with_one_line(monkeypatch):
     alone = cluster.Cluster(None, 1)
+    while not alone.threads:
+        time.sleep(0.1)
     monkeypatch.setattr(cluster, "_PATIENCE", 2.0)
     try:
         found = alone.run(onworker.slow_square, ((number, (number,)) for number in range(3)), 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import logging
 import os
@@ -29,12 +30,15 @@ Result = TypeVar("Result")
 _PACKAGES = ("tpsfm", "pycolmap", "torch", "numpy", "opencv-python-headless")  # what results depend on
 _ATTEMPTS = 4  # of a batch whose worker or scheduler died
 _AHEAD = 2  # batches a thread of the workers that are under way
+_SECONDS, _MOST = 0.5, 128  # of work, and jobs, that a batch holds at most; the first ones hold a job each
 _PATIENCE = 60.0  # seconds for a scheduler and a first worker to be there, and to come back
 _QUIET = {  # as Dask is by default, two workers that wait take a tenth of a core
     "distributed.worker.profile.enabled": "false",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
 }
+_LOADED = "tpsfm.reconstruction"  # by a worker that starts here, before it is given work
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 log = logging.getLogger("tpsfm")
 
@@ -54,15 +58,15 @@ class Cluster:
 
     Args:
         address: of the scheduler, "tcp://host:8786"; None starts one here, with
-        workers: as many processes of one thread each.
+        workers: as many processes of one thread each, which go on starting while this process does other work.
 
     Raises:
-        TpsfmError: Dask isn't installed, the scheduler doesn't answer, or there are no workers.
+        TpsfmError: Dask isn't installed, the scheduler doesn't answer, or it has no workers.
     """
 
     def __init__(self, address: str | None = None, workers: int = 0) -> None:
-        self._least = 1 if address else workers
         self._local: Any = None
+        self._starting = workers
         if address is None:
             self._local = _start(workers)
             address = self._local.scheduler_address
@@ -96,31 +100,33 @@ class Cluster:
         function: Callable[..., list[Result]],
         jobs: Iterable[tuple[Name, tuple[Any, ...]]],
         *common: Any,
-        batch: int = 1,
     ) -> Iterator[tuple[Name, Result]]:
         """Yield (name, result) of each job (name, arguments), in order.
 
         Args:
             function: of a module: takes a list of arguments and `common`, gives as many results. What several of a
                 batch have in common is sent once.
-            jobs: drawn a little ahead.
+            jobs: drawn a little ahead, and sent in batches of half a second's work.
             common: arguments of all jobs.
-            batch: jobs that are sent together.
 
         Raises:
             TpsfmError: a worker has another tpsfm, a batch was lost again and again, or `function` raised it.
         """
         jobs = iter(jobs)
         waiting: deque[_Batch] = deque()
+        size = 1
         try:
             while True:
-                while len(waiting) < _AHEAD * max(self.threads, 1) and (some := list(islice(jobs, batch))):
+                ahead = _AHEAD * max(self.threads, self._starting, 1)
+                while len(waiting) < ahead and (some := list(islice(jobs, size))):
                     arguments = (identity(), function, [arguments for _, arguments in some], common)
                     waiting.append(self._submit(_Batch([name for name, _ in some], arguments)))
                 if not waiting:
                     return
                 one = waiting.popleft()
-                yield from zip(one.names, self._result(one), strict=True)
+                results, seconds = self._result(one)
+                size = max(1, min(2 * size, int(_SECONDS * len(results) / seconds), _MOST))
+                yield from zip(one.names, results, strict=True)
         finally:
             for left in waiting:
                 with suppress(Exception):
@@ -132,7 +138,7 @@ class Cluster:
             batch.future = self._client.submit(_call, *batch.arguments, pure=False, retries=1)
         return batch
 
-    def _result(self, batch: _Batch) -> list:
+    def _result(self, batch: _Batch) -> tuple[list, float]:
         from distributed import CancelledError, KilledWorker
 
         for attempt in range(1, _ATTEMPTS + 1):
@@ -150,7 +156,7 @@ class Cluster:
             f"the cluster {self.address} lost the same work {_ATTEMPTS} times ({lost}); run again"
         ) from lost
 
-    def _finished(self, future: Any) -> list:
+    def _finished(self, future: Any) -> tuple[list, float]:
         """The result of a batch, waited for as long as there are workers."""
         while True:
             try:
@@ -163,7 +169,7 @@ class Cluster:
                     raise TpsfmError(text) from error
 
     def _connect(self) -> Any:
-        """A client, once there are workers."""
+        """A client, once there are workers; those that were started here may come later."""
         from distributed import Client
 
         end = time.monotonic() + _PATIENCE
@@ -175,7 +181,8 @@ class Cluster:
                 if isinstance(error, ValueError) or time.monotonic() > end or not hasattr(self, "_client"):
                     raise TpsfmError(f"no Dask scheduler answers at {self.address}; is it running?") from error
         try:
-            client.wait_for_workers(self._least, timeout=_PATIENCE)
+            if self._local is None:
+                client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError as error:
             client.close()
             raise TpsfmError(f"the scheduler {self.address} has no workers; start some: dask worker ...") from error
@@ -196,7 +203,9 @@ def connect(address: str | None, workers: int, progress: Progress) -> Cluster | 
         return None
     if (address, workers) not in _open:
         cluster = _open[address, workers] = Cluster(address, workers)
-        progress.say(f"cluster             {cluster.threads} threads at {cluster.address}, see {cluster.dashboard}")
+        progress.say(
+            f"cluster             {workers or cluster.threads} threads at {cluster.address}, see {cluster.dashboard}"
+        )
     return _open[address, workers]
 
 
@@ -233,8 +242,10 @@ def identity() -> str:
     return digest.hexdigest()
 
 
-def _call(expected: str, function: Callable[..., list[Result]], arguments: list[tuple], common: tuple) -> list[Result]:
-    """On a worker: `function`, where tpsfm is the same as where the result goes."""
+def _call(
+    expected: str, function: Callable[..., list[Result]], arguments: list[tuple], common: tuple
+) -> tuple[list[Result], float]:
+    """On a worker: `function`, where tpsfm is the same as where the result goes, and its seconds."""
     if identity() != expected:
         from distributed import get_worker
 
@@ -242,7 +253,20 @@ def _call(expected: str, function: Callable[..., list[Result]], arguments: list[
             f"the worker {get_worker().address} has another version of tpsfm, its weights, pycolmap, torch, numpy or"
             " OpenCV than this machine; install the same on both"
         )
-    return function(arguments, *common)
+    _keep_memory()
+    start = time.perf_counter()
+    results = function(arguments, *common)
+    return results, max(time.perf_counter() - start, 1e-6)
+
+
+@lru_cache(1)
+def _keep_memory() -> None:
+    """Let glibc keep freed memory as it does by default: Dask's nanny has it return arrays at once, and matching then
+    spends half of its time on pages that it has just given back."""
+    with suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _start(workers: int) -> Any:
@@ -251,7 +275,7 @@ def _start(workers: int) -> Any:
     from distributed import Scheduler, SpecCluster
     from distributed.deploy.subprocess import SubprocessWorker
 
-    options = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}
+    options = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR, "preload": [_LOADED]}
     worker = {"cls": SubprocessWorker, "options": {"worker_class": "distributed.Nanny", "worker_kwargs": options}}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
     if sys.platform == "win32":

@@ -2,6 +2,8 @@
 
 import time
 
+import numpy as np
+
 
 def square(arguments, plus):
     return [number**2 + plus for (number,) in arguments]
@@ -14,3 +16,18 @@ def slow_square(arguments, seconds):
 
 def process_seconds():
     return time.process_time()
+
+
+def size_of_batch(arguments, seconds):
+    time.sleep(seconds * len(arguments))
+    return [len(arguments)] * len(arguments)
+
+
+def page_faults(arguments):
+    """Of as many arrays of a megabyte as there are arguments, each given back before the next is made."""
+    import resource  # not on Windows
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in arguments:
+        np.ones(1 << 17)
+    return [resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before] * len(arguments)

@@ -26,7 +26,6 @@ _MIN_TRIALS = 30  # COLMAP's 100 take twice as long for a pair of right matches,
 _MOST = 500  # matches of a pair that a geometry is estimated from, where it has twice as many: then all are asked
 _MAX_ERROR = 4.0  # pixels of an inlier, COLMAP's
 _METHOD = 3  # counts changes after which pairs are verified again
-_BATCH = 64  # pairs that a worker is sent together
 _OTHER_ID = 1_000_000_000  # beyond any camera's id
 
 
@@ -132,7 +131,7 @@ def two_view_geometries(
     if cluster is None:
         geometries = in_parallel(_estimate, jobs, threads, 4 * threads)
     else:
-        geometries = cluster.run(_estimate_all, jobs, batch=_BATCH)
+        geometries = cluster.run(_estimate_all, jobs)
     for (first, second), geometry in geometries:
         yield first, second, geometry
 

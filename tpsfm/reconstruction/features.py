@@ -126,7 +126,7 @@ class Extraction(Stage):
                 own = ((name, (extractor, *photo)) for name, photo in todo())
                 found = in_parallel(remote.features_of, own, most=extractor.at_once)
             else:
-                found = cluster.run(remote.extract, todo(), self, extractor.fingerprint, batch=remote.PHOTOS)
+                found = cluster.run(remote.extract, todo(), self, extractor.fingerprint)
             for name, features in found:
                 if isinstance(features, TpsfmError):
                     unreadable[name] = str(features)

@@ -78,7 +78,7 @@ class Matching(Stage):
                 matched = in_parallel(match_screened, jobs)
             else:
                 pairs_of = pair_features(features.read_packed, todo, memory)
-                matched = cluster.run(remote.match, pairs_of, self, extractor, matcher.fingerprint, batch=remote.PAIRS)
+                matched = cluster.run(remote.match, pairs_of, self, extractor, matcher.fingerprint)
             for done, (pair, matches) in enumerate(matched, kept + 1):
                 table.write(pair, matches, keys[pair])
                 update(done, len(pairs))

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made", Extractor, Matcher)
 
-PHOTOS, PAIRS = 1, 16  # that are sent together
-
 
 def extract(
     photos: Iterable[tuple[Photo, bytes, np.ndarray | None]], stage: Extraction, fingerprint: dict[str, Any]

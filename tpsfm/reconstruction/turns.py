@@ -70,6 +70,7 @@ class Turns(Stage):
         is_enough = self.looked_at_all(workspace) or not self.turned
         if "turns" in workspace.manifest and self._is_done(workspace, key, workspace.run) and is_enough:
             return None
+        self._cluster(progress)  # local workers start meanwhile
         every = bool(self.turned or workspace.manifest.get("turns"))
         if not every:
             names = sorted(photos)
