@@ -1,6 +1,7 @@
 """A map made in parts: as good as one made at once, the same again, and a run that was killed goes on."""
 
 import json
+import logging
 import shutil
 
 import pytest
@@ -54,6 +55,23 @@ def test_it_is_as_good_and_the_same_again_and_goes_on_after_a_kill(whole, courty
     in_parts(tmp_path / "killed")
     assert mapped == [done[0]]
     assert (tmp_path / "killed/mapped/images.bin").read_bytes() == results[0][0]
+
+
+def test_a_part_goes_on_from_its_own_snapshot(whole, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "tpsfm")
+    root = shutil.copytree(whole, tmp_path / "map")
+    options = {"snapshots": root / "snapshots" / "key", "threads": 1}
+
+    def killed(done):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parts(root, progress=killed, **options)
+    assert len(list((root / "parts").glob("*/images.bin"))) == 1  # the other part, which was under way
+    assert in_parts(root, **options)
+    assert "going on with a map of 4 photos" in caplog.text
+    assert len(read_model(root / "mapped").images) == 10
 
 
 def test_auto_makes_a_large_connected_map_in_parts_and_says_so(whole, tmp_path, monkeypatch):

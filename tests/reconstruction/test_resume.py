@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import tpsfm
-from tpsfm.colmap import PairTable, read_model
+from tpsfm import colmap
+from tpsfm.colmap import PairTable, read_model, snapshots
 from tpsfm.evaluation.poses import aligned_errors, load_poses
 from tpsfm.features.store import FeatureStore
 from tpsfm.progress import Progress
@@ -205,3 +206,35 @@ def test_a_long_mapping_goes_on_from_its_last_whole_snapshot(courtyard, tmp_path
     found = read_model(workspace.sparse).images
     metres, degrees = aligned_errors(load_poses(courtyard / "gt.json"), found)
     assert len(found) == 10 and np.median(metres) < 0.05 and np.median(degrees) < 0.2
+
+
+def test_a_killed_completion_and_adjustment_go_on_step_by_step(courtyard, tmp_path, monkeypatch):
+    """Killed after each model that is kept; nothing before it is done again."""
+    monkeypatch.setattr(stage, "MANY", 10)
+    options = {"features": "sift", "max_keypoints": 1000, "threads": 1}
+    whole = tpsfm.reconstruct(courtyard / "images", tmp_path / "whole", **options)
+    kept, save = [], snapshots.Checkpoint.save
+
+    def killed(self, model, done):
+        save(self, model, done)
+        kept.append((self.folder.parent.name, done))
+        raise Killed
+
+    monkeypatch.setattr(snapshots.Checkpoint, "save", killed)
+    mapped = []
+    monkeypatch.setattr(colmap, "reconstruct", lambda *a, original=colmap.reconstruct: mapped.append(a) or original(*a))
+    for _ in range(20):
+        try:
+            workspace = tpsfm.reconstruct(courtyard / "images", tmp_path / "killed", **options)
+            break
+        except Killed:
+            assert len(mapped) == 1
+    completing = [done for folder, done in kept if folder != "sparse.new"]
+    aligning = [done for folder, done in kept if folder == "sparse.new"]
+    assert completing == sorted(set(completing)) and completing[:4] == [1, 2, 3, 4] and len(completing) > 4
+    assert aligning and aligning == sorted(set(aligning))
+    assert not (workspace.root / "completing").exists() and not (workspace.root / "aligning").exists()
+    truth = load_poses(courtyard / "gt.json")
+    errors = [aligned_errors(truth, read_model(one.sparse).images)[0].mean() for one in (whole, workspace)]
+    assert errors[1] < 1.2 * errors[0]
+    assert len(read_model(workspace.sparse).points) == pytest.approx(len(read_model(whole.sparse).points), rel=0.05)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ _MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay;
 # iterative one takes its place beyond `_FEW` images, and finds the same: with 250 images in half of the time.
 _LONG, _FEW = 12.0, 100
 _MOST = 2_000_000  # observations that are adjusted together with the cameras; 1.5 GB
+_ROUNDS = 4  # of iterations where a model is kept between them; each begins with 3 s of preparation for 2 million
 _AT_ONCE = 300_000  # observations of points that are adjusted alone
 
 
@@ -83,6 +84,8 @@ def adjust_model(
     fixed: Collection[int] = (),
     centers: Collection[int] = (),
     threads: int = 1,
+    keep: Callable[[int], None] | None = None,
+    begin: int = 0,
 ) -> float:
     """Adjust all cameras but for their principal points, all poses and points of COLMAP's model.
 
@@ -96,6 +99,8 @@ def adjust_model(
         fixed: ids of cameras whose intrinsics stay as they are.
         centers: ids of cameras whose principal points are adjusted, too; all other cameras stay then as they are.
         threads: with more than one the last bits differ from run to run.
+        keep: called with the number of rounds done after each of `_ROUNDS` of iterations; None makes one of all.
+        begin: how many rounds were done before.
 
     Returns:
         By how much the sum of the squared residuals fell, as a multiple of their variance after it.
@@ -107,11 +112,17 @@ def adjust_model(
         for number, point_id in enumerate(sorted(model.point3D_ids())):
             if int((number + 1) / share) == int(number / share):
                 some.delete_point3D(point_id)
-        gain = _adjust_all(some, options, fixed, centers)
+
+        def keep_all(done: int) -> None:
+            _take_over(model, some)
+            if keep is not None:
+                keep(done)
+
+        gain = _adjust_all(some, options, fixed, centers, keep and keep_all, begin)
         _take_over(model, some)
         adjust_points(model, loss, iterations, tolerance, threads)
         return gain
-    return _adjust_all(model, options, fixed, centers)
+    return _adjust_all(model, options, fixed, centers, keep, begin)
 
 
 def adjust_points(
@@ -150,6 +161,8 @@ def _adjust_all(
     options: pycolmap.BundleAdjustmentOptions,
     fixed: Collection[int],
     centers: Collection[int],
+    keep: Callable[[int], None] | None,
+    begin: int,
 ) -> float:
     if centers:
         fixed = [camera_id for camera_id in model.cameras if camera_id in fixed or camera_id not in centers]
@@ -164,13 +177,24 @@ def _adjust_all(
     options.refine_sensor_from_rig = not turns_only(model.rigs.values())
     if model.compute_mean_track_length() > _LONG:
         options.ceres.max_num_images_direct_sparse_cpu_solver = _FEW
-    solved: Any = pycolmap.create_default_bundle_adjuster(options, config, model).solve()
-    found = solved.ceres_summary
-    return found.num_residuals * (found.initial_cost - found.final_cost) / max(found.final_cost, 1e-12)
+    adjuster = pycolmap.create_default_bundle_adjuster(options, config, model)
+    solver, rounds = adjuster.options.ceres.solver_options, 1 if keep is None else _ROUNDS
+    ends = [solver.max_num_iterations * done // rounds for done in range(rounds + 1)]
+    gain = 0.0
+    while begin < rounds:
+        solver.max_num_iterations = ends[begin + 1] - ends[begin]
+        solved: Any = adjuster.solve()
+        found, begin = solved.ceres_summary, begin + 1
+        gain += found.num_residuals * (found.initial_cost - found.final_cost) / max(found.final_cost, 1e-12)
+        if solved.termination_type == pycolmap.BundleAdjustmentTerminationType.CONVERGENCE:
+            begin = rounds
+        if keep is not None:
+            keep(begin)
+    return gain
 
 
 def _take_over(model: pycolmap.Reconstruction, adjusted: pycolmap.Reconstruction) -> None:
-    """Give a model the cameras and poses of a copy that was adjusted."""
+    """Give a model the cameras, poses and points of a copy that was adjusted, and may have fewer points."""
     for camera_id, camera in adjusted.cameras.items():
         model.camera(camera_id).params = camera.params
     for rig_id, rig in adjusted.rigs.items():
@@ -178,6 +202,8 @@ def _take_over(model: pycolmap.Reconstruction, adjusted: pycolmap.Reconstruction
             model.rig(rig_id).set_sensor_from_rig(sensor, pose)
     for frame_id in adjusted.reg_frame_ids():
         model.frame(frame_id).rig_from_world = adjusted.frame(frame_id).rig_from_world
+    for point_id, point in adjusted.points3D.items():
+        model.point3D(point_id).xyz = point.xyz
 
 
 def restore_cameras(model: pycolmap.Reconstruction, cameras: Iterable[pycolmap.Camera]) -> None:

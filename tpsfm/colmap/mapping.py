@@ -26,6 +26,7 @@ _log = logging.getLogger("tpsfm")
 _FEW = 0.5  # below this share of the photos that have a verified pair in all models, mapping is tried again, relaxed
 _MOST = 0.8  # of the photos that sure pairs connect: fewer in the largest model, and they are mapped globally, too
 _SURE = 30  # inliers of a pair that connects two photos; of 1,000 random matches some 30 agree on a geometry
+_SNAPSHOTS, _PART_SNAPSHOTS = 40, 8  # of a mapping of all photos, and of some
 _MIN_POINTS = 50  # of a model of two photos, which no third one confirms
 # What differs from COLMAP's defaults. Bundle adjustment: half the time, the same accuracy (pose AUC within 0.1
 # on three scenes). A photo with few inliers is taken rather than left to the fallback without structure,
@@ -115,6 +116,7 @@ def reconstruct_part(
     threads: int = -1,
     progress: Callable[[int], None] | None = None,
     fixed: Collection[int] = (),
+    snapshots: Path | None = None,
 ) -> bool:
     """Map some of the photos alone; the largest model goes to `output`, whole and without colours, if there is one.
 
@@ -123,15 +125,8 @@ def reconstruct_part(
     Returns:
         Whether there is a model.
     """
-    models = _incremental(database, seed, threads, progress, fixed, 1, names)
-    if models:
-        new = output.with_name(f"{output.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        models[0].write_binary(new)
-        read_model(new)  # COLMAP doesn't notice a full disk
-        replace_folder(new, output)
-    return bool(models)
+    models = _incremental(database, seed, threads, progress, fixed, 1, names, snapshots)
+    return bool(write_models(models[:1], output))
 
 
 def _incremental(
@@ -150,7 +145,7 @@ def _incremental(
 
     with open_database(database) as db:
         refined = not turns_only(db.read_all_rigs())
-    kept = None if snapshots is None else Snapshots(snapshots, connected)
+    kept = None if snapshots is None else Snapshots(snapshots, connected // (_PART_SNAPSHOTS if names else _SNAPSHOTS))
 
     def run(folder: str, options: dict[str, Any], mapper: dict[str, Any], kept: Snapshots | None = None) -> list:
         begun = kept.best() if kept else None

@@ -12,6 +12,7 @@ from tpsfm.colmap.adjustment import adjust_model, adjust_points, drop_points
 from tpsfm.colmap.convention import to_colmap
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
+from tpsfm.colmap.snapshots import Checkpoint
 from tpsfm.errors import TpsfmError
 
 _LOSS = 0.5  # pixels of the Cauchy loss: an observation this far off counts half
@@ -42,6 +43,7 @@ def refine_model(
     threads: int = 1,
     iterations: int = _ITERATIONS,
     tolerance: float = _TOLERANCE,
+    checkpoint: Path | None = None,
 ) -> None:
     """Move a model's keypoints, adjust all cameras, poses and points, and drop what doesn't agree.
 
@@ -53,18 +55,23 @@ def refine_model(
         fixed, threads: as for `adjust_model`.
         poses: False leaves cameras and poses as they are.
         iterations, tolerance: of the adjustment; the defaults are for a model that is close to its end.
+        checkpoint: folder of what the adjustment goes on from where it is killed; None keeps nothing.
 
     Raises:
         TpsfmError: the model can't be read, or `output` can't be written.
     """
     try:
-        reconstruction = pycolmap.Reconstruction(model)
+        kept = Checkpoint(checkpoint) if checkpoint else None
+        reconstruction, begin = (kept and kept.load()) or (pycolmap.Reconstruction(model), 0)
         observations = pycolmap.ObservationManager(reconstruction)
-        for image in list(reconstruction.images.values()):
+        for image in [] if begin else list(reconstruction.images.values()):
             if image.name in moved:
                 _move(image, moved[image.name], observations)
         if poses:
-            adjust_model(reconstruction, _LOSS * scale, iterations, tolerance, fixed, threads=threads)
+            keep = (lambda done: kept.save(reconstruction, done)) if kept else None
+            adjust_model(
+                reconstruction, _LOSS * scale, iterations, tolerance, fixed, threads=threads, keep=keep, begin=begin
+            )
         else:
             adjust_points(reconstruction, _LOSS * scale, iterations, tolerance, threads)
         drop_points(reconstruction, _MAX_ERROR * scale)

@@ -1,4 +1,4 @@
-"""Snapshots of a map that COLMAP's incremental mapper is making, from which a run that was killed goes on."""
+"""Snapshots of a map that is being made, from which a run that was killed goes on."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.reader import read_model
 from tpsfm.errors import TpsfmError
+from tpsfm.io.atomic import replace_folder
 
-_SHARE = 40  # a snapshot each time that so many a part of the photos came to the map
 _KEPT = 2  # the last one may not be whole
 
 
 class Snapshots:
-    """The snapshots of one mapping, in a folder of their own.
+    """The snapshots that COLMAP's incremental mapper makes, in a folder of their own.
 
     A map made from one is as good as one made at once; their last bits differ.
 
     Args:
         folder: made where it is missing.
-        photos: how many there are to map.
+        every: photos between two.
     """
 
-    def __init__(self, folder: Path, photos: int) -> None:
+    def __init__(self, folder: Path, every: int) -> None:
         self.folder = folder
-        self.every = max(1, photos // _SHARE)
+        self.every = max(1, every)
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -76,3 +77,39 @@ class Steps:
             self.snapshots.prune()
         if self.progress is not None:
             self.progress(self.count)
+
+
+class Checkpoint:
+    """A model between the steps of its completion or adjustment: the last one, in a folder of its own.
+
+    A run that goes on from it begins the solver of the next step anew: the last bits differ.
+
+    Args:
+        folder: made with the first model; whoever is done removes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self) -> tuple[pycolmap.Reconstruction, int] | None:
+        """The model, and how many steps were done; None where there is none."""
+        for folder in sorted(self.folder.glob("[0-9]*"), reverse=True):
+            with suppress(TpsfmError):
+                read_model(folder)
+                return pycolmap.Reconstruction(folder), int(folder.name)
+        return None
+
+    def save(self, model: pycolmap.Reconstruction, done: int) -> None:
+        """Keep a model after so many steps, and no earlier one.
+
+        Raises:
+            OSError, RuntimeError: it can't be written.
+        """
+        new = self.folder / "new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        model.write_binary(new)
+        replace_folder(new, self.folder / f"{done:03}")
+        for folder in self.folder.iterdir():
+            if folder.name != f"{done:03}":
+                shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tpsfm.colmap.loading import pycolmap
 
@@ -35,6 +35,9 @@ def triangulate_tracks(
     mapper: pycolmap.IncrementalMapper,
     graph: pycolmap.CorrespondenceGraph,
     options: pycolmap.IncrementalTriangulatorOptions,
+    keep: Callable[[int], None] | None = None,
+    begin: int = 0,
+    steps: int = 1,
 ) -> None:
     """Triangulate the matches between the registered images of COLMAP's mapper, each track as one point.
 
@@ -46,9 +49,18 @@ def triangulate_tracks(
         mapper: of a reconstruction that has begun, with points or without.
         graph: of the mapper's database.
         options: of the triangulation.
+        keep: called with the number of steps done after each but the last.
+        begin: how many were done before.
+        steps: parts of the images.
     """
     mapper.triangulator.complete_all_tracks(options)
-    for image_id in _walk(mapper.reconstruction.reg_image_ids(), graph):
+    image_ids = mapper.reconstruction.reg_image_ids()
+    ends = [len(image_ids) * step // steps for step in range(steps)]
+    for count, image_id in enumerate(_walk(image_ids, graph)):
+        if count < ends[begin]:
+            continue
+        if keep is not None and count in ends[begin + 1 :]:
+            keep(ends.index(count))
         mapper.clear_modified_points3D()
         mapper.triangulate_image(options, image_id)
         mapper.triangulator.complete_tracks(options, mapper.get_modified_points3D())

@@ -98,7 +98,8 @@ class Alignment(Stage):
             )
         seen = {name: np.flatnonzero(observations[name][1] >= 0) for name in views}
         tracks = _tracks(model.points, views, observations, seen)
-        journal = Journal(workspace.root / "aligning" / output.name, digest([key, *views]))
+        key = digest([key, *views])
+        journal = Journal(workspace.root / "aligning" / output.name, key)
         with progress.bar(self.title, 2 * len(views)) as update:
             aligned, patches = align_tracks(tracks, list(views.values()), update, journal.in_parallel)
         moved = {
@@ -110,7 +111,8 @@ class Alignment(Stage):
         known = Mapping.recorded(workspace).poses is not None
         fixed = model.cameras if known else fixed_cameras(workspace)
         threads = self.adjusting_threads(len(model.images))
-        refine_model(folder, output, moved, scale, fixed, poses=not known, threads=threads)
+        checkpoint = journal.folder / key if self.may_differ(len(model.images)) else None
+        refine_model(folder, output, moved, scale, fixed, not known, threads, checkpoint=checkpoint)
         write_patches(workspace.patches, patches, read_point_ids(folder))
         refined = read_model(output)
         before, after = int(model.track_lengths.sum()), int(refined.track_lengths.sum())

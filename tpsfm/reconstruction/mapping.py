@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 from tpsfm.errors import TpsfmError
 from tpsfm.features.store import FeatureStore
 from tpsfm.geometry import Model
+from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.pairs.selection import Pair
 from tpsfm.photos import Photo
@@ -93,6 +95,45 @@ class Mapping(Stage):
     ) -> dict[str, Any]:
         """Find the cameras by a part of the matches, then all points; the figures for the manifest."""
         from tpsfm import colmap
+
+        may_differ = self.may_differ(len(photo_keys(workspace)))
+        kept = workspace.root / "completing" / key  # whose record says that the cameras are found
+        if may_differ and (kept / "record.json").exists():
+            counts = json.loads((kept / "record.json").read_text())
+        else:
+            shutil.rmtree(kept.parent, ignore_errors=True)
+            counts = self._find_cameras(workspace, database, key, step, fixed)
+            if may_differ:
+                kept.mkdir(parents=True)
+                write_atomic(kept / "record.json", json.dumps(counts))
+        models = [workspace.mapped / (str(number) if number else "") for number in range(counts["models"])]
+        groups, given = self._groups(workspace), given_cameras(workspace)
+        adjusting = self.adjusting_threads(len(photo_keys(workspace)))
+        photos = {model: set(colmap.read_model(model).images) for model in models}
+        for number, model in enumerate(models):
+            elsewhere = set().union(*(names for other, names in photos.items() if other != model))
+            checkpoint = kept / str(number) if may_differ else None
+            added = colmap.complete_model(
+                model, database, elsewhere, self.seed, self.threads, fixed, adjusting, checkpoint=checkpoint
+            )
+            photos[model] |= set(added)
+            colmap.color_points(model, workspace.images, self.threads)
+        for model in models if groups else []:
+            colmap.center_cameras(model, groups, given, fixed)
+        for folder in ("snapshots", "parts", "completing"):  # what a killed run would have gone on from
+            shutil.rmtree(workspace.root / folder, ignore_errors=True)
+        return counts
+
+    def _find_cameras(
+        self,
+        workspace: Workspace,
+        database: Path,
+        key: str,
+        step: abc.Callable[[int], None],
+        fixed: abc.Collection[int],
+    ) -> dict[str, Any]:
+        """Map by a part of the matches; photos of one camera then share it."""
+        from tpsfm import colmap
         from tpsfm.reconstruction.partitioned import is_worthwhile, map_in_parts
 
         rig, output = Verification.recorded(workspace).rig, workspace.mapped
@@ -111,7 +152,7 @@ class Mapping(Stage):
         models, parts = [], self.mapper == "parts"
         if rig is None and (parts or (self.mapper == "auto" and is_worthwhile(colmap.verified_inliers(thin)))):
             mapper = "parts"
-            models = map_in_parts(workspace, thin, key, self.seed, self.threads, adjusting, step, fixed)
+            models = map_in_parts(workspace, thin, key, self.seed, self.threads, adjusting, step, fixed, snapshots)
             if not models:
                 log.warning("map: mapping all photos at once instead")
         if not models:
@@ -124,16 +165,6 @@ class Mapping(Stage):
         groups, given = self._groups(workspace), given_cameras(workspace)
         if groups:
             counts["shared"] = sum(colmap.share_cameras(model, groups, given, fixed) for model in models)
-        photos = {model: set(colmap.read_model(model).images) for model in models}
-        for model in models:
-            elsewhere = set().union(*(names for other, names in photos.items() if other != model))
-            added = colmap.complete_model(model, database, elsewhere, self.seed, self.threads, fixed, adjusting)
-            photos[model] |= set(added)
-            colmap.color_points(model, workspace.images, self.threads)
-        for model in models if groups else []:
-            colmap.center_cameras(model, groups, given, fixed)
-        for folder in ("snapshots", "parts"):  # what a killed run would have gone on from
-            shutil.rmtree(workspace.root / folder, ignore_errors=True)
         return counts
 
     def key(self, workspace: Workspace, known: Model | None = None) -> str:

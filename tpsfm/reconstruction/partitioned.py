@@ -50,6 +50,7 @@ def map_in_parts(
     adjusting: int = 1,
     progress: Callable[[int], None] | None = None,
     fixed: Collection[int] = (),
+    snapshots: Path | None = None,
     largest: int = LARGEST,
 ) -> list[Path]:
     """Map parts of the view graph, as many at once as there are threads, and make one map of them in `mapped`.
@@ -60,7 +61,7 @@ def map_in_parts(
         workspace: of the map.
         database: its database, with verified matches.
         key: of the map, and of its parts.
-        seed, threads, adjusting, progress, fixed: as for `colmap.reconstruct`.
+        seed, threads, adjusting, progress, fixed, snapshots: as for `colmap.reconstruct`.
         largest: photos of a part.
 
     Returns:
@@ -82,7 +83,8 @@ def map_in_parts(
 
         with tempfile.TemporaryDirectory() as own:  # SQLite refuses one of two threads that open a file at once
             copy = shutil.copy(database, own)
-            colmap.reconstruct_part(copy, folders[number], parts[number], seed, 1, step, fixed)
+            own_snapshots = snapshots and snapshots.parent / folders[number].name
+            colmap.reconstruct_part(copy, folders[number], parts[number], seed, 1, step, fixed, own_snapshots)
 
     for _ in in_parallel(map_part, ((n, (n,)) for n in todo), threads if threads > 0 else os.cpu_count() or 1):
         pass
