@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 _PACKAGES = ("tpsfm", "pycolmap", "torch", "numpy", "opencv-python-headless")  # what results depend on
 _ATTEMPTS = 4  # of a batch whose worker or scheduler died
 _AHEAD = 2  # batches a thread of the workers that are under way
-_SECONDS, _MOST = 0.5, 128  # of work, and jobs, that a batch holds at most; the first ones hold a job each
+_SECONDS, _MOST = 1.0, 256  # of work, and jobs, that a batch holds at most; the first ones hold a job each
 _PATIENCE = 60.0  # seconds for a scheduler and a first worker to be there, and to come back
 _QUIET = {  # as Dask is by default, two workers that wait take a tenth of a core
     "distributed.worker.profile.enabled": "false",
@@ -106,7 +106,7 @@ class Cluster:
         Args:
             function: of a module: takes a list of arguments and `common`, gives as many results. What several of a
                 batch have in common is sent once.
-            jobs: drawn a little ahead, and sent in batches of half a second's work.
+            jobs: drawn a little ahead, and sent in batches of a second's work.
             common: arguments of all jobs.
 
         Raises:
