@@ -2,10 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
+from tests.support.synthesized import Scene
 from tpsfm import colmap
-from tpsfm.colmap import read_model
+from tpsfm.colmap import read_model, read_observations
 from tpsfm.colmap.database import open_database
 from tpsfm.errors import TpsfmError
 from tpsfm.evaluation.poses import pose_errors
@@ -50,6 +52,26 @@ def test_the_completed_map_is_that_of_all_matches(synthetic, synthetic_map, tmp_
     assert complete.track_lengths.sum() == pytest.approx(whole.track_lengths.sum(), rel=0.02)
     errors = [pose_errors(synthetic.truth, model.images).mean() for model in (thin, whole, complete)]
     assert errors[2] < errors[0] and errors[2] < 1.2 * errors[1]
+
+
+def test_a_track_has_one_keypoint_a_photo(tmp_path):
+    """In one photo each keypoint has another beside it, with the same matches."""
+    scene, database = Scene(outliers=0), tmp_path / "database.db"
+    last = sorted(scene.truth)[-1]
+    count = len(scene.points[last])
+    beside = np.random.default_rng(0).choice([-1.5, 1.5], (count, 2)).astype(np.float32)
+    scene.points[last] = np.vstack([scene.points[last], scene.points[last] + beside])
+    scene.matches = [
+        (a, b, np.vstack([rows, rows + np.uint32([0, count])]) if b == last else rows) for a, b, rows in scene.matches
+    ]
+    scene.database(database)
+    colmap.verify_matches(database, threads=1)
+    (folder,), _ = colmap.reconstruct(database, tmp_path / "sparse", threads=1)
+    colmap.complete_model(folder, database, threads=1)
+    _, points = read_observations(folder)[last]
+    shown = points[points >= 0]
+    assert len(np.unique(shown)) == len(shown) > 0.8 * count
+    assert np.count_nonzero(points[:count] >= 0) > 0.95 * len(shown)  # those that are less off
 
 
 def test_photos_that_a_part_of_the_matches_leaves_out_are_registered(synthetic, synthetic_map, tmp_path):

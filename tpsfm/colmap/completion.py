@@ -10,7 +10,7 @@ from tpsfm.colmap.database import open_database
 from tpsfm.colmap.loading import pycolmap
 from tpsfm.colmap.mapping import MAPPER_OPTIONS
 from tpsfm.colmap.snapshots import Checkpoint
-from tpsfm.colmap.tracks import load_cache, triangulate_tracks, triangulation_options
+from tpsfm.colmap.tracks import keep_one_a_photo, load_cache, triangulate_tracks, triangulation_options
 from tpsfm.errors import TpsfmError
 
 _LOSS = 0.25  # times the greatest error of an observation: so far off it counts half, by the Cauchy loss
@@ -118,6 +118,7 @@ def _triangulate(
         else:
             break
     mapper.complete_and_merge_tracks(triangulation)
+    keep_one_a_photo(mapper)
     mapper.filter_points(options)
     mapper.end_reconstruction(False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from tpsfm.colmap.loading import pycolmap
@@ -65,6 +66,29 @@ def triangulate_tracks(
         mapper.triangulate_image(options, image_id)
         mapper.triangulator.complete_tracks(options, mapper.get_modified_points3D())
     mapper.complete_and_merge_tracks(options)
+
+
+def keep_one_a_photo(mapper: pycolmap.IncrementalMapper) -> None:
+    """Leave each track of COLMAP's mapper one observation a photo, that which is least off.
+
+    COLMAP lets a track take all keypoints of a photo that its matches lead to.
+    """
+    model = mapper.reconstruction
+    for point in list(model.points3D.values()):
+        rows: dict[int, list[int]] = {}
+        elements = point.track.elements
+        for one in elements:
+            rows.setdefault(one.image_id, []).append(one.point2D_idx)
+        if len(rows) == len(elements):
+            continue
+        xyz = point.xyz.copy()
+        for image_id, several in rows.items():
+            if len(several) > 1:
+                image = model.image(image_id)
+                seen = image.project_point(xyz)
+                error = {row: math.inf if seen is None else math.dist(image.point2D(row).xy, seen) for row in several}
+                for row in sorted(several, key=error.__getitem__)[1:]:
+                    mapper.observation_manager.delete_observation(image_id, row)
 
 
 def _walk(image_ids: Iterable[int], graph: pycolmap.CorrespondenceGraph) -> Iterator[int]:

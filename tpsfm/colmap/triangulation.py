@@ -13,7 +13,7 @@ from tpsfm.colmap.database import open_database, remove_database
 from tpsfm.colmap.known_poses import add_camera, add_image
 from tpsfm.colmap.loading import colmap_camera, pycolmap
 from tpsfm.colmap.mapping import write_models
-from tpsfm.colmap.tracks import MIN_MATCHES, load_cache, triangulate_tracks, triangulation_options
+from tpsfm.colmap.tracks import MIN_MATCHES, keep_one_a_photo, load_cache, triangulate_tracks, triangulation_options
 from tpsfm.errors import TpsfmError
 from tpsfm.geometry import Model
 
@@ -72,6 +72,7 @@ def triangulate(
         mapper.filter_points(options)
         adjust_points(model, iterations=_ITERATIONS, tolerance=_TOLERANCE, threads=threads)
         mapper.complete_and_merge_tracks(triangulation)
+    keep_one_a_photo(mapper)
     mapper.filter_points(options)
     mapper.end_reconstruction(False)
     if not model.num_points3D():
