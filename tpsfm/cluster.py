@@ -37,7 +37,10 @@ _QUIET = {  # as Dask is by default, two workers that wait take a tenth of a cor
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
 }
-_LOADED = "tpsfm.reconstruction"  # by a worker that starts here, before it is given work
+_AT_FIRST = """from contextlib import suppress
+with suppress(ImportError):  # the first batch tells what is wrong
+    import tpsfm.reconstruction
+"""  # run by a worker that starts here, before it is given work
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 log = logging.getLogger("tpsfm")
@@ -275,7 +278,7 @@ def _start(workers: int) -> Any:
     from distributed import Scheduler, SpecCluster
     from distributed.deploy.subprocess import SubprocessWorker
 
-    options = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR, "preload": [_LOADED]}
+    options = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR, "preload": [_AT_FIRST]}
     worker = {"cls": SubprocessWorker, "options": {"worker_class": "distributed.Nanny", "worker_kwargs": options}}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}}
     if sys.platform == "win32":
