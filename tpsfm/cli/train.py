@@ -86,8 +86,9 @@ def adapt_(out: Path, to: Path | None, steps: int, photos: Path | None, device: 
         )
     gain = after.inliers / max(before.inliers, 1) - 1
     if after.registered < before.registered or gain <= 0:
-        progress.say(f"no gain             {gain:+.1%} inliers: keep the weights that the map has")
-    progress.say(f"weights             {found.weights}   ({gain:+.1%} inliers; use it: --weights)")
+        progress.say(f"no gain             {gain:+.1%} inliers: keep the weights that the map has, not {found.weights}")
+    else:
+        progress.say(f"weights             {found.weights}   ({gain:+.1%} inliers; use it: --weights)")
 
 
 def _show_warnings() -> None:
