@@ -17,7 +17,7 @@ _MAX_ERROR, _MIN_ANGLE = 4.0, 1.5  # pixels and degrees of the points that stay;
 # A direct solver's time grows with the square of how many images see a point. Where more than `_LONG` do on average, an
 # iterative one takes its place beyond `_FEW` images, and finds the same: with 250 images in half of the time.
 _LONG, _FEW = 12.0, 100
-_MOST = 2_000_000  # observations that are adjusted together with the cameras; 1.5 GB
+_MOST = 3_000_000  # observations that are adjusted together with the cameras; 2.3 GB
 _ROUNDS = 5  # of iterations where a model is kept between them: two of ten each, 20 s for 2 million observations
 _AT_ONCE = 300_000  # observations of points that are adjusted alone
 

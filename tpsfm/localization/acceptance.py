@@ -16,7 +16,7 @@ MIN_CELLS = 12  # that hold inliers
 # 95 % of the cases. Covariance inflation for correlated inliers: their errors are not independent, so that they
 # determine the pose as well as a sixth as many independent ones would. And the standard deviation of the rotation
 # that all of them have in common, as a share of the map's mean reprojection error.
-COVARIANCE_INFLATION = 6.4
+COVARIANCE_INFLATION = 7.5
 COMMON_ROTATION = 0.15
 
 
