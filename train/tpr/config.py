@@ -179,7 +179,10 @@ def check(config: Config) -> None:
         (0 < views.warp.scale[0] <= views.warp.scale[1], "views.warp.scale must be two ascending numbers above 0"),
         (0 <= views.same_camera_fraction <= 1, "views.same_camera_fraction must be in [0, 1]"),
         (0 <= views.landmark_fraction <= 1, "views.landmark_fraction must be in [0, 1]"),
-        (8 <= config.method.points <= views.size**2 // 32, f"method.points must be in [8, views.size² / 32], at most {views.size**2 // 32} here"),
+        (
+            8 <= config.method.points <= views.size**2 // 32,
+            f"method.points must be in [8, views.size² / 32], at most {views.size**2 // 32} here",
+        ),
         (config.method.temperature > 0, "method.temperature must be above 0"),
         (config.method.order >= 2 and config.method.order % 2 == 0, "method.order must be an even number above 0"),
         (config.method.directions >= 1, "method.directions must be at least 1"),
