@@ -15,7 +15,7 @@ from tpsfm.colmap.reader import read_model
 from tpsfm.colmap.snapshots import Checkpoint
 from tpsfm.errors import TpsfmError
 
-_LOSS = 0.5  # pixels of the Cauchy loss: an observation this far off counts half
+_LOSS = 0.25  # pixels of the Cauchy loss: an observation this far off counts half; half of them are within 0.1
 _MAX_ERROR = 2.0  # pixels of the points that stay
 _ITERATIONS, _TOLERANCE = 10, 1e-4  # of the adjustment: it begins close to its end
 
@@ -41,6 +41,7 @@ def refine_model(
     fixed: Collection[int] = (),
     poses: bool = True,
     threads: int = 1,
+    loss: float = _LOSS,
     iterations: int = _ITERATIONS,
     tolerance: float = _TOLERANCE,
     checkpoint: Path | None = None,
@@ -54,6 +55,7 @@ def refine_model(
         scale: how many pixels of a photo are one of those in which keypoints were found: thresholds grow with it.
         fixed, threads: as for `adjust_model`.
         poses: False leaves cameras and poses as they are.
+        loss: pixels of the Cauchy loss, times `scale`; the default is for keypoints that were made exact.
         iterations, tolerance: of the adjustment; the defaults are for a model that is close to its end.
         checkpoint: folder of what the adjustment goes on from where it is killed; None keeps nothing.
 
@@ -70,10 +72,10 @@ def refine_model(
         if poses:
             keep = (lambda done: kept.save(reconstruction, done)) if kept else None
             adjust_model(
-                reconstruction, _LOSS * scale, iterations, tolerance, fixed, threads=threads, keep=keep, begin=begin
+                reconstruction, loss * scale, iterations, tolerance, fixed, threads=threads, keep=keep, begin=begin
             )
         else:
-            adjust_points(reconstruction, _LOSS * scale, iterations, tolerance, threads)
+            adjust_points(reconstruction, loss * scale, iterations, tolerance, threads)
         drop_points(reconstruction, _MAX_ERROR * scale)
         reconstruction.write_binary(output)
     except (OSError, RuntimeError, ValueError) as error:

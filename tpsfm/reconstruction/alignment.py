@@ -26,7 +26,7 @@ from tpsfm.reconstruction.mapping import Mapping
 from tpsfm.reconstruction.stage import Done, Stage, key_of, option
 from tpsfm.reconstruction.verification import fixed_cameras
 
-METHOD = 1  # counts up where the same map is aligned to another result
+METHOD = 2  # counts up where the same map is aligned to another result
 LEAST_SHARE = 0.3  # of a photo's observations that must be found; where fewer are, all others stay as detected
 
 log = logging.getLogger("tpsfm")

@@ -24,7 +24,7 @@ MIN_SHARE = 0.5  # of the points that verified matches connect
 _MAX_ERROR = 0.02  # of the distance of the points from the cameras: how far two points that are one may lie apart
 _SAME_FOCAL = 0.02  # share by which the focal lengths of one camera differ at most in two maps
 _ERRORS = (8.0, 4.0)  # pixels of an observation, round by round
-_ITERATIONS, _TOLERANCE = 100, 1e-6  # of the adjustment
+_LOSS, _ITERATIONS, _TOLERANCE = 0.5, 100, 1e-6  # of the adjustment; keypoints as detected are off by half a pixel
 
 log = logging.getLogger("tpsfm")
 
@@ -207,7 +207,9 @@ def map_placed(known: Model, workspace: Workspace) -> None:
         triangulate(workspace, known, workspace.mapped, pairs, mapping.seed, mapping.threads, max_error=error * scale)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        colmap.refine_model(workspace.mapped, new, {}, 2 * scale, iterations=_ITERATIONS, tolerance=_TOLERANCE)
+        colmap.refine_model(
+            workspace.mapped, new, {}, 2 * scale, loss=_LOSS, iterations=_ITERATIONS, tolerance=_TOLERANCE
+        )
         known = read_model(new)
     shutil.rmtree(workspace.mapped)
     new.rename(workspace.mapped)
