@@ -5,7 +5,6 @@ from tpr.networks import build_network
 from tpr.weights import save_weights
 
 import tpsfm
-from tpsfm.features import Features
 from tpsfm.features.tpr import TPR, fold_batch_norms, spread_scores
 from tpsfm.photos import read_image
 
@@ -107,6 +106,20 @@ def test_folding_batch_norms_changes_nothing():
     torch.testing.assert_close(after.logits, before.logits, rtol=1e-3, atol=1e-4)
 
 
+def test_folding_the_projection_changes_nothing():
+    torch.manual_seed(0)
+    network = build_network("s", dim=32, per_size=16, counts=(1.0, 0.5))
+    image, points = torch.rand(1, 1, 64, 96), 60 * torch.rand(1, 50, 2)
+    network.descriptors_at(network(image).descriptors, points)  # moves the running statistics from their start
+    network.eval()
+    with torch.inference_mode():
+        before = network.descriptors_at(network(image).descriptors, points)
+        network.fold()
+        maps = network(image).descriptors
+    assert [level.shape[1] for level in maps] == [64, 64]
+    torch.testing.assert_close(network.descriptors_at(maps, points), before, rtol=1e-3, atol=1e-4)
+
+
 def test_weights_of_ones_own(tmp_path, photo):
     save_weights(tmp_path / "mine.safetensors", build_network("s", dim=32), "s", {"dim": 32})
     extractor = TPR(weights=tmp_path / "mine.safetensors", max_keypoints=50)
@@ -150,8 +163,7 @@ def test_keypoints_are_spread_over_the_image():
     crowd = np.stack([np.arange(50), np.full(50, 5)], 1).astype(np.float32) / 10
     few = np.array([[300, 300], [500, 100], [100, 450]], np.float32)
     scores = np.concatenate([np.linspace(0.9, 0.8, 50), [0.6, 0.5, 0.4]]).astype(np.float32)
-    features = Features(np.concatenate([crowd, few]), scores, np.zeros((53, 8), np.float32), (640, 480))
-    spread = spread_scores(features)
+    spread = spread_scores(np.concatenate([crowd, few]), scores, (640, 480))
     assert spread[0] == pytest.approx(0.9) and (np.diff(spread[:50]) < 0).all()
     np.testing.assert_allclose(spread[50:], scores[50:], rtol=1e-6)
     assert spread[0] > spread[50] > spread[52] > spread[49]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from tpr.cameras import fixed_cameras, held_out_sites, site
-from tpr.geometry import apply_homography, pixel_grid, sample
+from tpr.geometry import apply_homography, pixel_grid, sample, sample_rows
 from tpr.jpeg import jpeg
 from tpr.landmarks import LandmarkViews, Matched
 from tpr.photometric import Light, cast_shadow, channel_weights, fall_night, raise_fog, relight
@@ -234,3 +234,12 @@ def test_a_grown_folder_keeps_its_split(tmp_path):
     assert set(before) == set(after) & set(paths[:200])
     assert len(train) + len(after) == 400 and 20 <= len(after) <= 60
     assert len(split(paths[:12], tmp_path, 0.01)[1]) == 4
+
+
+def test_both_ways_to_read_maps_agree():
+    torch.manual_seed(0)
+    for height, width in ((7, 9), (1, 5), (4, 1)):
+        values, points = torch.randn(2, 3, height, width, dtype=torch.float64), 60 * torch.rand(2, 40, 2) - 10
+        torch.testing.assert_close(
+            sample_rows(values, points, 4), sample(values.float(), points, 4), rtol=1e-4, atol=1e-4
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tpr.keypoints import detect
@@ -73,6 +74,7 @@ class TPR(Extractor):
         except WeightsError as error:
             raise TpsfmError(str(error)) from error
         self.digest = weights_digest(path)
+        network.fold()
         dtype = torch.bfloat16 if network.supports_bfloat16 and computes_bfloat16(self.device) else torch.float32
         self.network = cast(Network, fold_batch_norms(network)).to(self.device, dtype)
         self.dim = network.dim
@@ -93,28 +95,23 @@ class TPR(Extractor):
     @torch.inference_mode()
     def extract(self, image: np.ndarray, mask: np.ndarray | None = None) -> Features:
         grey, allowed = reduced(image, mask, self.max_size)
-        found = [Features.empty(self.dim, grey.shape[::-1])]
-        for scale in self.scales:
-            found += self._from_scale(grey, allowed, scale)
-        merged = Features(
-            np.concatenate([features.keypoints for features in found]),
-            np.concatenate([features.scores for features in found]),
-            np.concatenate([features.descriptors for features in found]),
-            grey.shape[::-1],
-        )
-        strong = merged.scores >= self.min_score
-        spread = replace(merged, scores=spread_scores(merged))
-        best = np.argsort(-spread.scores, kind="stable")
-        best = best[strong[best] | (np.arange(len(best)) < MIN_KEYPOINTS)][: self.max_keypoints]
-        if (merged.scores[best] > CLEAR).sum() < CLEAR_SHARE * len(best):
+        found = [reading for scale in self.scales for reading in self._from_scale(grey, allowed, scale)]
+        keypoints = np.concatenate([np.empty((0, 2), np.float32), *(reading.keypoints for reading in found)])
+        scores = np.concatenate([np.empty(0, np.float32), *(reading.scores for reading in found)])
+        spread = spread_scores(keypoints, scores, grey.shape[::-1])
+        best = np.argsort(-spread, kind="stable")
+        best = best[(scores[best] >= self.min_score) | (np.arange(len(best)) < MIN_KEYPOINTS)][: self.max_keypoints]
+        if (scores[best] > CLEAR).sum() < CLEAR_SHARE * len(best):
             best = best[:0]
-        return enlarged(spread.select(best), image, mask)
+        return enlarged(
+            Features(keypoints[best], spread[best], self._describe(found, best), grey.shape[::-1]), image, mask
+        )
 
-    def _from_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Iterator[Features]:
-        """Features of each octave of a grey image at one scale, in pixels of the image as it is."""
-        whole = grey
-        grey, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
-        tensor = torch.tensor(grey, device=self.device)[None, None].float() / 255
+    def _from_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Iterator[_Reading]:
+        """Each octave of a grey image at one scale."""
+        small, allowed = reduced(grey, allowed, round(scale * max(grey.shape)))
+        enlargement = np.array(grey.shape[::-1]) / np.array(small.shape[::-1])
+        tensor = torch.tensor(small, device=self.device)[None, None].float() / 255
         permitted = None if allowed is None else torch.from_numpy(allowed).to(self.device)
         for octave, dense in enumerate(self.network.octaves(tensor, self.octaves)):
             logits, size = dense.logits[0, 0], 1 << octave
@@ -122,21 +119,49 @@ class TPR(Extractor):
                 return
             mask = None if permitted is None else permitted[::size, ::size][: logits.shape[0], : logits.shape[1]]
             points, scores = detect(logits, self.max_keypoints, self.nms_radius, mask=mask)
-            descriptors = self.network.descriptors_at(dense.descriptors, points[None])[0]
-            arrays = (rescale_points(points, size), scores, F.normalize(descriptors, dim=-1))
-            keypoints, scores_, vectors = (x.cpu().numpy() for x in arrays)
-            yield enlarged(Features(keypoints, scores_, vectors, grey.shape[::-1]), whole, None)
+            keypoints = rescale_points(rescale_points(points, size).cpu().numpy(), enlargement).astype(np.float32)
+            yield _Reading(dense.descriptors, points, keypoints, scores.cpu().numpy())
+
+    def _describe(self, found: Sequence[_Reading], best: np.ndarray) -> np.ndarray:
+        """Descriptors [K, D] of the keypoints that are kept: their indices [K] among all that were found."""
+        descriptors = np.empty((len(best), self.dim), np.float32)
+        first = 0
+        for reading in found:
+            own = (best >= first) & (best < first + len(reading.points))
+            points = reading.points[torch.from_numpy(best[own] - first).to(self.device)]
+            described = self.network.descriptors_at(reading.maps, points[None])[0]
+            descriptors[own] = F.normalize(described, dim=-1).cpu().numpy()
+            first += len(reading.points)
+        return descriptors
 
 
-def spread_scores(features: Features) -> np.ndarray:
-    """Scores [N] lowered by how many features of a higher score lie in the same cell: the best are then all over."""
-    column, row = (features.keypoints * (CELLS / min(features.image_size))).astype(int).T
+@dataclass(frozen=True)
+class _Reading:
+    """An image at one scale and octave.
+
+    Attributes:
+        maps: of descriptors, as in `Dense`.
+        points: [N, 2] found there, in its own pixels.
+        keypoints: float32 [N, 2], the same in pixels of the image.
+        scores: float32 [N].
+    """
+
+    maps: tuple[Tensor, ...]
+    points: Tensor
+    keypoints: np.ndarray
+    scores: np.ndarray
+
+
+def spread_scores(keypoints: np.ndarray, scores: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Scores [N] lowered by how many keypoints [N, 2] of a higher score lie in the same cell: the best are then all
+    over an image of (width, height)."""
+    column, row = (keypoints * (CELLS / min(image_size))).astype(int).T
     cell = row * (column.max(initial=0) + 1) + column
-    order = np.lexsort((-features.scores, cell))
+    order = np.lexsort((-scores, cell))
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
     rank = np.empty(len(order), int)
     rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    odds = features.scores / (1 - features.scores).clip(1e-6) / (1 + rank) ** CELL_EXPONENT
+    odds = scores / (1 - scores).clip(1e-6) / (1 + rank) ** CELL_EXPONENT
     return (odds / (1 + odds)).astype(np.float32)
 
 

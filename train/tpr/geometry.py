@@ -36,3 +36,21 @@ def sample(values: Tensor, points: Tensor, stride: int = 1) -> Tensor:
     x, y = points.unbind(-1)
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 1).transpose(1, 2)
     return F.grid_sample(values, grid[:, None], align_corners=False, padding_mode="border")[:, :, 0].transpose(1, 2)
+
+
+def sample_rows(values: Tensor, points: Tensor, stride: int = 1) -> Tensor:
+    """As `sample`, in float32: several times as fast for maps of many channels, which lie innermost, of any type."""
+    batch, channels, height, width = values.shape
+    x, y = ((points + 0.5) / stride - 0.5).unbind(-1)
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    left, top = x.detach().long().clamp_max(max(width - 2, 0)), y.detach().long().clamp_max(max(height - 2, 0))
+    flat = values.permute(0, 2, 3, 1).reshape(-1, channels)
+    corner = (torch.arange(batch, device=values.device)[:, None] * height + top) * width + left
+
+    def row(offset: int) -> Tensor:
+        return flat.index_select(0, (corner + offset).flatten()).unflatten(0, corner.shape).float()
+
+    right, below = min(width - 1, 1), width * min(height - 1, 1)
+    across, down = (x - left)[..., None], (y - top)[..., None]
+    upper, lower = (torch.lerp(row(line), row(line + right), across) for line in (0, below))
+    return torch.lerp(upper, lower, down)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tpr.geometry import sample
+from tpr.geometry import sample_rows
 
 
 class Dense(NamedTuple):
@@ -89,6 +89,9 @@ class Network(nn.Module):
         flat = sampled.flatten(0, 1).to(next(self.projection.parameters()).dtype)
         return self.projection(flat).float().unflatten(0, sampled.shape[:2])
 
+    def fold(self) -> None:
+        """Give the same descriptors by fewer operations, at inference alone."""
+
     def octaves(self, image: Tensor, count: int) -> list[Dense]:
         """Describe grey images [B, 1, H, W] at full size, at half, ...: `count` sizes.
 
@@ -114,7 +117,7 @@ def sample_descriptors(descriptors: tuple[Tensor, ...], points: Tensor, stride: 
     Returns:
         [B, N, D], not normalised.
     """
-    return torch.cat([sample(level.float(), points, stride << k) for k, level in enumerate(descriptors)], -1)
+    return torch.cat([sample_rows(level, points, stride << k) for k, level in enumerate(descriptors)], -1)
 
 
 def padded(image: Tensor, multiple: int) -> Tensor:

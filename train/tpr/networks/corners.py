@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,18 +32,37 @@ class CornerLogits(nn.Module):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
+        if image.device.type != "cpu":
+            return self.response(image)
+        found = np.stack([self.in_strips(one) for one in image.detach()[:, 0].float().numpy()])
+        return torch.from_numpy(found)[:, None]
+
+    def in_strips(self, image: np.ndarray) -> np.ndarray:
+        """The same of float32 [H, W] by OpenCV, which takes a sixth of the time on a CPU."""
+        height, width = image.shape
         reach = len(self.taps)  # rows beyond a strip that its answer depends on
         rows = max(4 * reach, STRIP // width)
-        strips = []
+        found = np.empty_like(image)
         for top in range(0, height, rows):
             above = min(reach, top)
-            answer = self.response(image[..., top - above : top + rows + reach, :])
-            strips.append(answer[..., above : above + rows, :])
-        return torch.cat(strips, 2)
+            found[top : top + rows] = self.of_strip(image[top - above : top + rows + reach])[above : above + rows]
+        return found
+
+    def of_strip(self, image: np.ndarray) -> np.ndarray:
+        kernel = np.array(self.taps[:0:-1] + self.taps, np.float32)
+        dx, dy = (
+            cv2.Sobel(image, cv2.CV_32F, x, 1 - x, ksize=3, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+            for x in (1, 0)
+        )
+        xx, yy, xy = (
+            cv2.sepFilter2D(product, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+            for product in (dx * dx, dy * dy, dx * dy)
+        )
+        smaller = (xx + yy - cv2.sqrt((xx - yy) ** 2 + 4 * xy**2)) / 2
+        return cv2.log(smaller.clip(0) + self.floor) - np.float32(0.5 * math.log(self.floor))
 
     def response(self, image: Tensor) -> Tensor:
-        """`forward` of an image that is not cut into strips."""
+        """`forward` by PyTorch, for a GPU."""
         dx, dy = sobel(image)
         xx, yy, xy = smooth(torch.cat([dx * dx, dy * dy, dx * dy], 1), self.taps).split(1, 1)
         half = (xx - yy) / 2
@@ -64,12 +85,8 @@ def symmetric(taps: tuple[float, ...], dtype: torch.dtype, device: torch.device)
 
 
 def smooth(values: Tensor, taps: list[float]) -> Tensor:
-    """Symmetric filter along both axes of [B, C, H, W], zeros beyond the border; `taps` from the centre outwards.
-
-    With channels innermost: the other order is ten times as slow on a CPU.
-    """
+    """Symmetric filter along both axes of [B, C, H, W], zeros beyond the border; `taps` from the centre outwards."""
     channels, radius = values.shape[1], len(taps) - 1
     kernel = symmetric(tuple(taps), values.dtype, values.device).expand(channels, 1, 1, -1)
-    values = values.contiguous(memory_format=torch.channels_last)
     rows = F.conv2d(values, kernel, padding=(0, radius), groups=channels)
     return F.conv2d(rows, kernel.transpose(2, 3), padding=(radius, 0), groups=channels)

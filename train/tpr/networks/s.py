@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tpr.networks.base import Dense, Network, halved, padded, standardize, upsample
 from tpr.networks.corners import CornerLogits
@@ -36,7 +37,7 @@ class Residual(nn.Module):
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
+        return self.second(self.first(x)).add_(x).relu_()
 
 
 class Small(Network):
@@ -113,8 +114,7 @@ class Small(Network):
             logits = self.corners(images[k]) + cropped(upsample(reliability, 4), images[k])
             if self.detail is not None:
                 logits = logits + cropped(F.pixel_shuffle(self.detail(halves[k]), 2), images[k])
-            levels = tuple(weight * level for weight, level in zip(self.counts, described[k : k + sizes], strict=True))
-            found.append(Dense(levels, logits, reliability))
+            found.append(Dense(self.counted(described[k : k + sizes]), logits, reliability))
         return found
 
     def descriptors(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -122,7 +122,26 @@ class Small(Network):
         for _ in self.counts[1:]:
             images.append(halved(images[-1]))
         quarters = [self.trunk(image)[1] for image in images]
-        return tuple(weight * self.describe(quarter) for weight, quarter in zip(self.counts, quarters, strict=True))
+        return self.counted([self.describe(quarter) for quarter in quarters])
+
+    def counted(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What is read from each size of the image, times how much it counts."""
+        return tuple(x if count == 1 else count * x for count, x in zip(self.counts, levels, strict=True))
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """For inference: make one linear map of all that follows the trunk, applied at the points that are read."""
+        if self.projection is None:
+            return
+        own, (linear, norm) = fuse_conv_bn_eval(*self.describe), self.projection
+        assert isinstance(norm, nn.BatchNorm1d) and isinstance(linear, nn.Linear)
+        assert norm.running_mean is not None and norm.running_var is not None and own.bias is not None
+        scale = (norm.running_var + norm.eps).rsqrt()
+        parts = torch.stack(self.counted((scale[:, None] * linear.weight).chunk(len(self.counts), 1)))
+        whole = nn.Linear(len(parts) * own.in_channels, self.dim)
+        whole.weight.copy_(torch.cat([*(parts @ own.weight[:, :, 0, 0])], 1))
+        whole.bias.copy_(parts.sum(0) @ own.bias - scale * norm.running_mean)
+        self.projection, self.describe, self.counts = nn.Sequential(whole), nn.Sequential(), (1.0,) * len(parts)
 
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features of a standardized image at half and at quarter resolution; the latter merge all coarser ones.
@@ -134,8 +153,8 @@ class Small(Network):
         quarter = self.at_quarter(half)
         eighth = self.at_eighth(quarter)
         sixteenth = self.at_sixteenth(eighth)
-        eighth = self.merge_eighth(eighth + upsample(self.from_sixteenth(sixteenth), 2))
-        quarter = F.relu(self.from_quarter(quarter) + upsample(self.from_eighth(eighth), 2))
+        eighth = self.merge_eighth(upsample(self.from_sixteenth(sixteenth), 2).add_(eighth))
+        quarter = upsample(self.from_eighth(eighth), 2).add_(self.from_quarter(quarter)).relu_()
         return half, self.merge_quarter(quarter)
 
 
