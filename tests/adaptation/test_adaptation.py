@@ -23,7 +23,7 @@ from tpsfm.adaptation import adapt
 from tpsfm.adaptation.scene import Scene, seen_pixels, seen_places
 from tpsfm.cli import main
 from tpsfm.photos import read_photo
-from tpsfm.reconstruction.report import open_map
+from tpsfm.reconstruction.opening import open_map
 
 SHORT = [
     "views.size=128",
@@ -71,7 +71,7 @@ def untrained_map(adapted_map):
 
 
 def test_tracks_alone_teach_an_untrained_network(untrained_map):
-    """40 steps take the share of landmarks whose nearest descriptor is the right one from 0.10 to 0.21 to 0.24, by seed."""
+    """40 steps take the share of landmarks whose nearest descriptor is right from 0.10 to 0.21 or 0.24, by seed."""
     found = adapt(untrained_map, steps=40, overrides=SHORT)
     workspace, model = open_map(untrained_map)
     data = Scene(workspace, model).data(None, load_config("adapt").validation, torch.device("cpu"))

@@ -1,8 +1,8 @@
 """Each reason for a missing photo, from inputs that have exactly that fault."""
 
 from tpsfm.io.workspace import Workspace
+from tpsfm.reconstruction.description import describe
 from tpsfm.reconstruction.diagnosis import why_left_out
-from tpsfm.reconstruction.report import describe
 
 
 def test_every_reason():

@@ -14,7 +14,7 @@ from tpsfm.io.workspace import Workspace
 from tpsfm.matching.nearest import mutual_nearest
 from tpsfm.photos import read_image, read_photo, turned, upright
 from tpsfm.reconstruction import Stages, previews, turns
-from tpsfm.reconstruction.report import describe
+from tpsfm.reconstruction.description import describe
 from tpsfm.retrieval import index
 from tpsfm.retrieval.vlad import train_vocabulary
 

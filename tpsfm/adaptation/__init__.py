@@ -18,7 +18,7 @@ from tpsfm.errors import TpsfmError
 from tpsfm.io.workspace import Workspace
 from tpsfm.progress import Progress
 from tpsfm.reconstruction import Stages
-from tpsfm.reconstruction.report import open_map
+from tpsfm.reconstruction.opening import open_map
 
 __all__ = ["Adaptation", "Figures", "adapt"]
 

@@ -22,7 +22,7 @@ from tpsfm.features.upright import rotation
 from tpsfm.geometry import Model, rescale_points
 from tpsfm.io.workspace import Workspace, digest
 from tpsfm.photos import Photo, unchanged_photos, upright, upright_keypoints
-from tpsfm.reconstruction.report import map_digest
+from tpsfm.reconstruction.opening import map_digest
 
 MIN_PHOTOS = 6  # of a map
 MAX_PHOTOS = 200  # that are trained on, of larger maps; a photo takes 3 MB

@@ -34,7 +34,7 @@ def reconstruct_(images: str, out: Path, **given: Any) -> None:
     """Build a 3D map of IMAGES, a folder of photos, its URL or a video, in the workspace OUT; run again, it goes on
     where it stopped."""
     import tpsfm
-    from tpsfm.reconstruction.report import describe
+    from tpsfm.reconstruction.description import describe
 
     progress = terminal()
     workspace = tpsfm.reconstruct(images, out, progress=progress, **given)
@@ -90,7 +90,7 @@ def demo_(out: Path, views: int, seed: int) -> None:
     """Render a scene with known cameras into OUT, map it as `reconstruct` does, and print the true error."""
     import tpsfm
     from tpsfm.demo.dataset import render_scene, report_errors
-    from tpsfm.reconstruction.report import describe
+    from tpsfm.reconstruction.description import describe
 
     progress = terminal()
     with progress.bar("rendering", views) as update:
@@ -102,7 +102,8 @@ def demo_(out: Path, views: int, seed: int) -> None:
 
 def _run(names: list[str], out: Path, values: dict[str, Any], source: str | None = None, finish: Any = None) -> None:
     """Run stages with the options given now, and for the others those of the last time."""
-    from tpsfm.reconstruction.report import describe, image_folder
+    from tpsfm.reconstruction.description import describe
+    from tpsfm.reconstruction.opening import image_folder
 
     progress = terminal()
     workspace = Workspace.open(out, create=source is not None)

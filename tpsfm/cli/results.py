@@ -26,8 +26,8 @@ def import_(model: Path, images: Path, out: Path) -> None:
     `info`, `view`, `export` and `undistort` work at once. To localize photos, let `reconstruct` make the points anew
     from our features; cameras and poses stay as they are.
     """
+    from tpsfm.reconstruction.description import describe
     from tpsfm.reconstruction.imported import import_model
-    from tpsfm.reconstruction.report import describe
 
     progress = terminal()
     for line in describe(import_model(model, images, out)):
@@ -67,8 +67,8 @@ def merge_(maps: tuple[Path, ...], out: Path) -> None:
     They are joined by the points that photos of both show, which are matched with each other, else by GPS; where they
     don't agree, the reason is told. OUT has links to the photos and goes on as any other map.
     """
+    from tpsfm.reconstruction.description import describe
     from tpsfm.reconstruction.merging import merge
-    from tpsfm.reconstruction.report import describe
 
     if len(maps) > 2:
         raise TpsfmError("two maps are merged at a time; merge the result with the next one")
@@ -86,7 +86,7 @@ def merge_(maps: tuple[Path, ...], out: Path) -> None:
 def export_(out: Path, format_: str, to: Path, model: int) -> None:
     """Write the map of OUT for another program."""
     from tpsfm import colmap
-    from tpsfm.reconstruction.report import open_map
+    from tpsfm.reconstruction.opening import open_map
     from tpsfm.reconstruction.world import read_georeference
 
     workspace, _ = open_map(out, model)
@@ -109,7 +109,7 @@ def undistort_(out: Path, dense: Path, tool: str, masks: Path | None, model: int
     The cameras become pinholes; the photos keep their names.
     """
     from tpsfm import colmap
-    from tpsfm.reconstruction.report import image_folder, open_map
+    from tpsfm.reconstruction.opening import image_folder, open_map
 
     progress = terminal()
     workspace, _ = open_map(out, model)
@@ -131,7 +131,7 @@ def dense_(out: Path, to: Path | None, tool: str, masks: Path | None, model: int
     Run again, it goes on with the step in which it was stopped.
     """
     from tpsfm.reconstruction.dense import dense
-    from tpsfm.reconstruction.report import open_map
+    from tpsfm.reconstruction.opening import open_map
 
     progress = terminal()
     workspace, _ = open_map(out, model)
@@ -146,7 +146,7 @@ def dense_(out: Path, to: Path | None, tool: str, masks: Path | None, model: int
 def info_(out: Path, model: int) -> None:
     """Show what is in the map of OUT, and why each missing photo is missing."""
     from tpsfm.io.workspace import Workspace
-    from tpsfm.reconstruction.report import describe
+    from tpsfm.reconstruction.description import describe
 
     for line in describe(Workspace.open(out), model):
         click.echo(line)
@@ -165,7 +165,7 @@ def info_(out: Path, model: int) -> None:
 @example("tpsfm view map/ --snapshot map.png")
 def view_(out: Path, queries: Path | None, snapshot: Path | None, web: bool, host: str, port: int, model: int) -> None:
     """Show the map of OUT: an Open3D window where there is a display, else a page in the browser."""
-    from tpsfm.reconstruction.report import open_map
+    from tpsfm.reconstruction.opening import open_map
     from tpsfm.reconstruction.world import read_georeference
     from tpsfm.view.window import has_display, show
 

@@ -22,7 +22,8 @@ from tpsfm.matching.batch import pair_features
 from tpsfm.pairs.selection import Pair, canonical, from_covisibility
 from tpsfm.parallel import in_parallel
 from tpsfm.progress import Progress
-from tpsfm.reconstruction.report import image_folder, write_results
+from tpsfm.reconstruction.opening import image_folder
+from tpsfm.reconstruction.report import write_results
 from tpsfm.reconstruction.verification import fixed_cameras
 from tpsfm.reconstruction.world import FILE as GEOREFERENCE
 

@@ -29,8 +29,8 @@ from tpsfm.localization.landmarks import load_landmarks
 from tpsfm.localization.result import Localization, result_of
 from tpsfm.photos import Photo, check_pixels, kept_photos, read_photo, upright
 from tpsfm.reconstruction import Stages
+from tpsfm.reconstruction.opening import map_digest, open_map
 from tpsfm.reconstruction.previews import TURNS, preview
-from tpsfm.reconstruction.report import map_digest, open_map
 from tpsfm.reconstruction.world import transform_of
 from tpsfm.retrieval import global_descriptor_class
 from tpsfm.retrieval.index import Index, key_of_global

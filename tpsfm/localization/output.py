@@ -19,7 +19,7 @@ from tpsfm.geometry import Model
 from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import Workspace
 from tpsfm.localization.result import Localization, from_record, model_of, pose_numbers, to_record
-from tpsfm.reconstruction.report import map_digest
+from tpsfm.reconstruction.opening import map_digest
 
 if TYPE_CHECKING:
     from tpsfm.localization.map import Map

@@ -15,7 +15,7 @@ from tpsfm.errors import TpsfmError
 from tpsfm.io.atomic import write_atomic
 from tpsfm.io.workspace import Workspace
 from tpsfm.progress import Progress
-from tpsfm.reconstruction.report import image_folder, map_digest
+from tpsfm.reconstruction.opening import image_folder, map_digest
 
 _RECORD = "steps.json"  # in the folder: of which map it is, and which steps are done
 _LOOK = 0.5  # seconds between two looks at what a program has written

@@ -24,9 +24,10 @@ from tpsfm.progress import Progress
 from tpsfm.reconstruction import Stages
 from tpsfm.reconstruction.features import Extraction
 from tpsfm.reconstruction.mapping import Mapping
+from tpsfm.reconstruction.opening import image_folder
 from tpsfm.reconstruction.pairs import EXHAUSTIVE_UP_TO, Pairing
 from tpsfm.reconstruction.parts import MIN_POINTS, Part, map_placed, place, union
-from tpsfm.reconstruction.report import image_folder, write_results
+from tpsfm.reconstruction.report import write_results
 from tpsfm.reconstruction.stage import photo_keys, photo_records
 
 _MAX_SEAM = 2.0  # times the reprojection error of all points, of those that photos of both maps show
