@@ -103,9 +103,8 @@ class TPR(Extractor):
         best = best[(scores[best] >= self.min_score) | (np.arange(len(best)) < MIN_KEYPOINTS)][: self.max_keypoints]
         if (scores[best] > CLEAR).sum() < CLEAR_SHARE * len(best):
             best = best[:0]
-        return enlarged(
-            Features(keypoints[best], spread[best], self._describe(found, best), grey.shape[::-1]), image, mask
-        )
+        features = Features(keypoints[best], spread[best], self._describe(found, best), grey.shape[::-1])
+        return enlarged(features, image, mask)
 
     def _from_scale(self, grey: np.ndarray, allowed: np.ndarray | None, scale: float) -> Iterator[_Reading]:
         """Each octave of a grey image at one scale."""

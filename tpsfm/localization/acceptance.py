@@ -14,10 +14,10 @@ GRID = 12  # square cells along the photo's longer side
 MIN_CELLS = 12  # that hold inliers
 # Both are measured on rendered scenes (python -m pipelines.calibration), so that the uncertainty holds the true pose in
 # 95 % of the cases. Covariance inflation for correlated inliers: their errors are not independent, so that they
-# determine the pose as well as an eighth as many independent ones would. And the standard deviation of the rotation
+# determine the pose as well as a fifth as many independent ones would. And the standard deviation of the rotation
 # that all of them have in common, as a share of the map's mean reprojection error.
-COVARIANCE_INFLATION = 7.5
-COMMON_ROTATION = 0.15
+COVARIANCE_INFLATION = 5.0
+COMMON_ROTATION = 0.1
 
 
 @dataclass(frozen=True, eq=False)
