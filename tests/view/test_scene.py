@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.support.viewed import GREEN, empty_model, make_model, near
 from tpsfm.errors import TpsfmError
-from tpsfm.geometry import Model
+from tpsfm.geometry import Model, Pose
 from tpsfm.view import window
 from tpsfm.view.scene import BACKGROUND, PHOTO_COLOR, QUERY_COLOR, REACH, scene_of, view_rotation
 from tpsfm.view.snapshot import splat
@@ -42,6 +43,17 @@ def test_up_is_up_though_some_photos_are_turned(model):
         poses[name] = replace(pose, rotation=turn @ pose.rotation, translation=turn @ pose.translation)
     turned = Model(model.cameras, poses, model.points, model.colors, model.errors, model.track_lengths)
     np.testing.assert_allclose(scene_of(turned).up, [0, 0, 1], atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_up_is_up_though_photos_of_all_headings_look_straight_down(model, seed):
+    rng, poses = np.random.default_rng(seed), {}
+    for i in range(12):
+        heading = cv2.Rodrigues(np.array([0, 0, rng.uniform(0, 2 * np.pi)]))[0]
+        rotation = cv2.Rodrigues(rng.normal(0, 0.1, 3))[0] @ np.diag([1.0, -1.0, -1.0]) @ heading
+        poses[f"{i}.jpg"] = Pose(1, rotation, -rotation @ (*rng.uniform(-5, 5, 2), 20.0))
+    flight = Model(model.cameras, poses, model.points, model.colors, model.errors, model.track_lengths)
+    np.testing.assert_allclose(scene_of(flight).up, [0, 0, 1], atol=0.2)
 
 
 def test_up_of_a_single_photo(model):

@@ -160,10 +160,13 @@ def _axes(frustums: np.ndarray) -> np.ndarray:
 
 
 def _vertical(frustums: np.ndarray) -> np.ndarray:
-    """Estimate the up vector, allowing 90° roll: perpendicular to the photos' x axes, opposite to their y axes."""
+    """Estimate the up vector, allowing 90° roll: perpendicular to the photos' x axes, opposite to their y axes.
+
+    Where these tell little, as from a drone or a kite, the photos look down rather than up.
+    """
     if not len(frustums):
         return np.array([0.0, -1.0, 0.0])
-    right, down, _ = _axes(frustums).transpose(1, 0, 2)
+    right, down, forward = _axes(frustums).transpose(1, 0, 2)
     rights, downs = np.stack([right, down, -right, -down]), np.stack([down, -right, -down, right])
     ups = -downs.reshape(-1, 3)
     agreement = (-downs @ ups.T).max(0).mean(0) - 0.5 * ups @ down.mean(0)  # prefer upright photos
@@ -172,4 +175,4 @@ def _vertical(frustums: np.ndarray) -> np.ndarray:
     mean = -down.mean(0)
     spread = right.T @ right / len(right) - 0.01 * np.outer(mean, mean)
     up = np.linalg.eigh(spread)[1][:, 0]
-    return up if up @ mean >= 0 else -up
+    return up if up @ (mean - 0.5 * forward.mean(0)) >= 0 else -up
