@@ -71,8 +71,8 @@ def untrained_map(adapted_map):
 
 
 def test_tracks_alone_teach_an_untrained_network(untrained_map):
-    """40 steps take the share of landmarks whose nearest descriptor is right from 0.10 to 0.21 or 0.24, by seed."""
-    found = adapt(untrained_map, steps=40, overrides=SHORT)
+    """80 steps take the share of landmarks whose nearest descriptor is right from 0.10 to 0.43 or 0.50, by seed."""
+    found = adapt(untrained_map, steps=80, overrides=SHORT)
     workspace, model = open_map(untrained_map)
     data = Scene(workspace, model).data(None, load_config("adapt").validation, torch.device("cpu"))
     assert (found.photos, found.pairs, len(found.held_out)) == (6, len(data.matched), 2)
@@ -80,7 +80,7 @@ def test_tracks_alone_teach_an_untrained_network(untrained_map):
         right_tracks(data, weights)
         for weights in (untrained_map / "untrained.safetensors", found.weights, shipped_weights())
     )
-    assert after > 1.7 * before and shipped > 0.75
+    assert after > 3 * before and shipped > 0.75
     assert found.before.registered == 0, "a network that knows nothing"
     assert "pairs of them share landmarks" in found.weights.with_suffix(".md").read_text()
 
